@@ -1,0 +1,219 @@
+"""The supervisor's hand on the Spark driver it runs in.
+
+A launcher that Spark started shares its life with the driver's JVM: jobs have to be cancelled for a kernel that died,
+the context has to be cleaned before a new kernel attaches to it, and at the end YARN has to be told the truth. Each of
+these is rare, so each runs as a short process of its own (``python -m elyra_launcher.spark_driver VERB``) that loads
+py4j, which the supervisor therefore never holds in memory.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from typing import Any, Dict, Mapping, Optional
+
+#: Where Spark's ApplicationMaster finds the application's configuration, relative to the container's directory.
+CONTAINER_PROPERTIES = os.path.join("__spark_conf__", "__spark_conf__.properties")
+
+#: The share of ``spark.yarn.am.waitTime`` after which a context that nobody has asked for is made all the same: the
+#: ApplicationMaster ends an application that has none when that time is over.
+WAIT_SHARE = 0.7
+
+#: Spark's own default of ``spark.yarn.am.waitTime``, in seconds.
+DEFAULT_WAIT = 100.0
+
+_UNITS = {"": 0.001, "us": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class SparkDriver:
+    """The Spark driver whose JVM started this launcher.
+
+    Parameters
+    ----------
+    environ : mapping of str to str
+        The launcher's environment, with ``PYSPARK_GATEWAY_PORT`` and ``PYSPARK_GATEWAY_SECRET``, as Spark's
+        ``PythonRunner`` sets them.
+
+    Notes
+    -----
+    All methods but :meth:`attach` and :meth:`context_deadline` block; none raises: what goes wrong is written to
+    standard error, which is the driver's log.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = dict(environ)
+        self._started = time.monotonic()
+
+    @classmethod
+    def attach(cls, environ: Mapping[str, str]) -> Optional["SparkDriver"]:
+        """Return the driver that started this process, or None when Spark did not start it."""
+        return cls(environ) if environ.get("PYSPARK_GATEWAY_PORT") else None
+
+    @property
+    def in_container(self) -> bool:
+        """Whether the driver is YARN's ApplicationMaster (deploy mode ``cluster``)."""
+        return "CONTAINER_ID" in self._environ and os.path.isfile(CONTAINER_PROPERTIES)
+
+    def context_deadline(self) -> Optional[float]:
+        """Return the seconds from now by which :meth:`ensure_context` has to be called; None when never."""
+        if not self.in_container:
+            return None
+        with open(CONTAINER_PROPERTIES, encoding="utf-8", errors="replace") as file:
+            wait = wait_time(file.read())
+        return max(0.0, wait * WAIT_SHARE - (time.monotonic() - self._started))
+
+    def interrupted(self) -> None:
+        """Cancel the running jobs of a kernel that cannot do it itself."""
+        self._run("cancel", timeout=5)
+
+    def restarting(self) -> None:
+        """Clear what the kernel that is gone left in the context: jobs, cached data, temporary views, streams."""
+        self._run("clear", timeout=5)
+
+    def ensure_context(self) -> None:
+        """Make a SparkContext if there is none: the ApplicationMaster does not wait for one for ever."""
+        self._run("context", timeout=120)
+
+    def finish(self, ordinary: bool) -> None:
+        """Stop the context, so that the application can end.
+
+        Parameters
+        ----------
+        ordinary : bool
+            True when the kernel's end was an ordinary one. YARN then says SUCCEEDED, also for a kernel that never used
+            Spark: an application without a context is otherwise a failed one.
+        """
+        self._run("finish" if ordinary else "stop", timeout=10)
+
+    def _run(self, verb: str, timeout: float) -> None:
+        command = [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__, verb]
+        try:
+            subprocess.run(command, env=self._environ, stdin=subprocess.DEVNULL, timeout=timeout, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = getattr(error, "returncode", None)
+            detail = f"exit code {reason}, see above" if reason is not None else str(error)
+            print(f"elyra_launcher: Spark driver: {verb} did not work: {detail}", file=sys.stderr, flush=True)
+
+
+def wait_time(properties: str) -> float:
+    """Return ``spark.yarn.am.waitTime`` in seconds.
+
+    Parameters
+    ----------
+    properties : str
+        The text of a Java properties file, as Spark writes it for its ApplicationMaster.
+    """
+    match = re.search(r"^spark\.yarn\.am\.waitTime[=:\s]\s*(\d+)\s*([a-z]*)\s*$", properties, re.M | re.I)
+    if not match or match.group(2).lower() not in _UNITS:
+        return DEFAULT_WAIT
+    return int(match.group(1)) * _UNITS[match.group(2).lower()]
+
+
+class _Jvm:
+    """The driver's JVM, reached through py4j from a short process."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        from py4j.java_gateway import GatewayParameters, JavaGateway
+
+        self.java: Any = JavaGateway(
+            gateway_parameters=GatewayParameters(
+                port=int(environ["PYSPARK_GATEWAY_PORT"]),
+                auth_token=environ["PYSPARK_GATEWAY_SECRET"],
+                auto_convert=True,
+            )
+        ).jvm
+
+    def companion(self, package: Any, name: str) -> Any:
+        """Return a Scala object, the singleton that holds what Java would call static methods."""
+        return getattr(getattr(package, name + "$"), "MODULE$")
+
+    def context(self) -> Any:
+        """Return the live SparkContext, or None."""
+        active = self.companion(self.java.org.apache.spark, "SparkContext").getActive()
+        context = active.get() if active.isDefined() else None
+        return None if context is None or context.isStopped() else context
+
+    def cancel(self) -> None:
+        context = self.context()
+        if context is not None:
+            context.cancelAllJobs()
+
+    def clear(self) -> None:
+        context = self.context()
+        if context is None:
+            return
+        sessions = self.companion(self.java.org.apache.spark.sql, "SparkSession")
+        default = sessions.getDefaultSession()
+        if default.isDefined():
+            session = default.get()
+            for query in session.streams().active():
+                query.stop()
+            session.sharedState().globalTempViewManager().clear()
+            session.sharedState().cacheManager().clearCache()
+            sessions.setDefaultSession(session.newSession())
+        context.cancelAllJobs()
+        wrapped = self.java.org.apache.spark.api.java.JavaSparkContext.fromSparkContext(context)
+        for rdd in wrapped.getPersistentRDDs().values():
+            rdd.unpersist(False)
+
+    def make_context(self) -> None:
+        conf = self.java.org.apache.spark.SparkConf()
+        # What pyspark itself sets for every context of a Python program.
+        conf.setIfMissing("spark.serializer.objectStreamReset", "100")
+        conf.setIfMissing("spark.rdd.compress", "true")
+        self.companion(self.java.org.apache.spark, "SparkContext").getOrCreate(conf)
+
+    def stop(self) -> bool:
+        """Stop the context; False when there is none."""
+        context = self.context()
+        if context is None:
+            return False
+        context.stop()
+        return True
+
+    def finish(self) -> None:
+        if not self.stop() and os.path.isfile(CONTAINER_PROPERTIES):
+            self._succeed_without_context()
+
+    def _succeed_without_context(self) -> None:
+        # YARN believes only an ApplicationMaster that registered, and Spark's registers when a context is made.
+        yarn = self.java.org.apache.hadoop.yarn
+        client = yarn.client.api.AMRMClient.createAMRMClient()
+        client.init(yarn.conf.YarnConfiguration())
+        client.start()
+        client.registerApplicationMaster("", 0, "")
+        succeeded = yarn.api.records.FinalApplicationStatus.SUCCEEDED
+        client.unregisterApplicationMaster(succeeded, "The kernel ended; it had not used Spark.", "")
+        client.stop()
+
+
+def main(verb: str) -> int:
+    """Do one thing in the driver's JVM.
+
+    Parameters
+    ----------
+    verb : str
+        ``cancel``, ``clear``, ``context``, ``stop`` or ``finish``.
+
+    Returns
+    -------
+    int
+        The exit code: 0 when it was done, 64 when there is no such verb.
+    """
+    verbs: Dict[str, Any] = {
+        "cancel": _Jvm.cancel,
+        "clear": _Jvm.clear,
+        "context": _Jvm.make_context,
+        "stop": _Jvm.stop,
+        "finish": _Jvm.finish,
+    }
+    if verb not in verbs:
+        print(f"elyra_launcher.spark_driver: no such verb: {verb!r}; there are {', '.join(verbs)}", file=sys.stderr)
+        return 64
+    verbs[verb](_Jvm(os.environ))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) == 2 else ""))
