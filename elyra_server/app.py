@@ -1,0 +1,147 @@
+"""`jupyter elyra`: a kernel gateway whose kernels run elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from typing import Any
+
+from jupyter_core.application import JupyterApp
+from jupyter_server.log import log_request
+from jupyter_server.services.kernels.connection.base import BaseKernelWebsocketConnection
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from kernel_gateway.gatewayapp import KernelGatewayApp
+from traitlets import Type, observe
+
+from elyra_server import __version__, shipping
+from elyra_server.channels import RemoteChannelsConnection
+from elyra_server.kernelspecs import RemoteKernelSpecManager
+from elyra_server.listener import Listener
+from elyra_server.managers import RemoteKernelManager, RemoteMappingKernelManager
+from elyra_server.restarter import RemoteKernelRestarter
+from elyra_server.service import Service
+from elyra_server.settings import Settings
+
+SHUTDOWN_LIMIT = 8.0
+"""Seconds that ending all kernels may take before the server ends without them."""
+
+DRAIN_LIMIT = 15.0
+"""Seconds for what goes on behind that: applications that end, or are killed."""
+
+PERSONALITY = "elyra_server.personality"
+WEBSOCKET_NAMES = ("kernel_gateway.jupyter_websocket", "jupyter-websocket")
+
+
+class ElyraApp(KernelGatewayApp):
+    """The server. All options of the kernel gateway are options of it."""
+
+    name = "jupyter-elyra"
+    version = __version__
+    description = """
+    Elyra
+
+    Runs Jupyter kernels on a cluster: as Spark applications on YARN, on other
+    hosts, or here, behind the REST and websocket interface of a Jupyter server.
+    """
+    examples = """
+    jupyter elyra --ip=0.0.0.0 --port=8888                  # serve
+    jupyter elyra --JupyterWebsocketPersonality.list_kernels=True
+    jupyter elyra install spark_python_yarn_cluster --user  # install a kernelspec
+    """
+    subcommands = {
+        "install": ("elyra_server.install.InstallApp", "Install kernelspecs that come with Elyra."),
+    }
+    classes = [
+        *KernelGatewayApp.classes,
+        Settings,
+        RemoteKernelSpecManager,
+        RemoteMappingKernelManager,
+        RemoteKernelManager,
+        RemoteKernelRestarter,
+        RemoteChannelsConnection,
+    ]
+
+    kernel_spec_manager_class = Type(
+        default_value=RemoteKernelSpecManager,
+        config=True,
+        help="The kernel spec manager class to use; has to understand process_proxy.",
+    )
+    kernel_manager_class = Type(
+        default_value=RemoteMappingKernelManager,
+        klass=AsyncMappingKernelManager,
+        config=True,
+        help="The kernel manager class to use.",
+    )
+    kernel_websocket_connection_class = Type(
+        default_value=RemoteChannelsConnection,
+        klass=BaseKernelWebsocketConnection,
+        config=True,
+        help="The kernel websocket connection class to use.",
+    )
+
+    _stopping = False
+
+    @observe("config")
+    def _config_changed(self, change: Any) -> None:
+        """Apply a configuration; what is in it may be secret, so only its sections are logged."""
+        super(JupyterApp.__base__, self)._config_changed(change)
+        self.log.debug("Configuration of: %s", ", ".join(sorted(change.new)) or "nothing")
+
+    def initialize(self, argv: list[str] | None = None, new_httpserver: bool = True) -> None:
+        """Read the configuration and set the server up; not for a subcommand, or to write a config file."""
+        JupyterApp.initialize(self, argv)
+        if self.subapp is not None or self.subcommand or self.generate_config:
+            return
+        super().initialize(argv, new_httpserver)
+
+    def init_webapp(self) -> None:
+        """Set the web application up; its log shows no tokens."""
+        super().init_webapp()
+        self.web_app.settings["log_function"] = log_request
+
+    def start_app(self) -> None:
+        """Say where the server is."""
+        JupyterApp.start(self)
+        scheme = "https" if self.certfile else "http"
+        self.log.info("Elyra %s is available at %s://%s:%s%s", __version__, scheme, self.ip, self.port, self.base_url)
+
+    def start(self) -> None:
+        """Serve until told to stop, or run the subcommand."""
+        if self.subapp is not None or self.subcommand or self.generate_config:
+            JupyterApp.start(self)
+        else:
+            super().start()
+
+    def stop(self, from_signal: bool = False) -> None:
+        """Begin to stop, once."""
+        if not self._stopping:
+            self._stopping = True
+            super().stop(from_signal)
+
+    async def _stop(self) -> None:
+        """End all kernels, wait, within limits, for what that takes, and stop."""
+        try:
+            await asyncio.wait_for(self.async_shutdown(), SHUTDOWN_LIMIT)
+            await asyncio.wait_for(self.kernel_websocket_connection_class.close_all(), SHUTDOWN_LIMIT)
+        except asyncio.TimeoutError:
+            self.log.error("Some kernels did not end within %g s.", SHUTDOWN_LIMIT)
+        service = Service.instance()
+        if not await service.drain(DRAIN_LIMIT):
+            self.log.error("Some kernels' ends were not seen within %g s.", DRAIN_LIMIT)
+        await service.call(Listener.close_shared())
+        shipping.remove_private_directory()
+        self.io_loop.stop()
+
+    def _load_api_module(self, module_name: str) -> Any:
+        if module_name in WEBSOCKET_NAMES:
+            return importlib.import_module(PERSONALITY)
+        return super()._load_api_module(module_name)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run `jupyter elyra`."""
+    ElyraApp.launch_instance(argv)
+
+
+if __name__ == "__main__":
+    main()

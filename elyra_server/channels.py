@@ -1,0 +1,145 @@
+"""A client's websocket, which stays of use while its kernel restarts.
+
+The kernel keeps its ports, so the sockets behind the websocket connect again by
+themselves; each in its own time. A request that arrived before the iopub socket did
+would lose its output. So from ``restarting`` on requests are held, until the new
+kernel was heard on this very iopub socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from tornado import web
+
+NUDGE_INTERVAL = 0.1
+MAX_HELD = 1000
+
+
+class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
+    """The websocket connection of Elyra's server."""
+
+    _held: list[Any] | None = None
+    _heard: asyncio.Event | None = None
+    _reconnecting: asyncio.Task[None] | None = None
+    _address: tuple[Any, ...] = ()
+
+    async def prepare(self) -> None:
+        """Turn away clients of a dead kernel, which would wait for it in vain."""
+        if getattr(self.kernel_manager, "execution_state", None) == "dead":
+            raise web.HTTPError(410, f"The kernel is dead. {self.kernel_manager.reason}".replace("%", "%%"))
+        await super().prepare()
+
+    def connect(self) -> Any:
+        """Connect the websocket to the kernel."""
+        # Several small messages follow each other: without this each waits for the last one's ACK.
+        self.websocket_handler.set_nodelay(True)
+        self._address = self._kernel_address()
+        result = super().connect()
+        self.multi_kernel_manager.add_restart_callback(self.kernel_id, self.on_kernel_back, "restarted")
+        return result
+
+    def disconnect(self) -> Any:
+        """Close the connection."""
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        if self.kernel_id in self.multi_kernel_manager:
+            self.multi_kernel_manager.remove_restart_callback(self.kernel_id, self.on_kernel_back, "restarted")
+        return super().disconnect()
+
+    def handle_incoming_message(self, incoming_msg: Any) -> None:
+        """Pass a client's message on, or hold it while the kernel restarts."""
+        if self._held is None:
+            super().handle_incoming_message(incoming_msg)
+        elif len(self._held) < MAX_HELD:
+            self._held.append(incoming_msg)
+
+    def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
+        """Pass a kernel's message on."""
+        if self._heard is not None and getattr(stream, "channel", stream) == "iopub":
+            self._heard.set()
+        super().handle_outgoing_message(stream, outgoing_msg)
+
+    def on_kernel_restarted(self) -> None:
+        """Tell the client that the kernel restarts, and hold what it sends from now on."""
+        if self._held is None:
+            self._held = []
+        super().on_kernel_restarted()
+
+    def on_restart_failed(self) -> None:
+        """Tell the client that the kernel is dead."""
+        self._held = None
+        super().on_restart_failed()
+
+    def on_kernel_back(self) -> None:
+        """Reconnect, now that the new kernel is there."""
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        self._reconnecting = asyncio.ensure_future(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        if self._kernel_address() != self._address:
+            self._renew_streams()
+        self._heard = asyncio.Event()
+        control = self.kernel_manager.connect_control()
+        try:
+            async with _limit(self.kernel_info_timeout):
+                while not self._heard.is_set():
+                    self.session.send(control, "kernel_info_request")
+                    await _wait_shortly(self._heard)
+        except asyncio.TimeoutError:
+            self.log.warning("Kernel %s does not answer after its restart.", self.kernel_id)
+        finally:
+            control.close()
+            self._heard = None
+            held, self._held = self._held, None
+        for message in held or []:
+            super().handle_incoming_message(message)
+
+    def _renew_streams(self) -> None:
+        """Connect to a kernel that is at other ports, or has another key, than the last one."""
+        for stream in self.channels.values():
+            if not stream.closed():
+                stream.on_recv(None)
+                stream.close()
+        self.session.key = self.kernel_manager.session.key
+        self.create_stream()
+        for stream in self.channels.values():
+            stream.on_recv_stream(self.handle_outgoing_message)
+        self._address = self._kernel_address()
+
+    def _kernel_address(self) -> tuple[Any, ...]:
+        manager = self.kernel_manager
+        return (manager.ip, *manager.ports, manager.session.key)
+
+
+async def _wait_shortly(event: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), NUDGE_INTERVAL)
+    except asyncio.TimeoutError:
+        return
+
+
+class _limit:  # noqa: N801 - reads as asyncio.timeout(), which Python 3.10 lacks
+    """Cancel the block that takes longer, and raise TimeoutError instead."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._over = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._timer.cancel()
+        if self._over and kind is asyncio.CancelledError:
+            raise asyncio.TimeoutError from error
+
+    def _expire(self) -> None:
+        self._over = True
+        self._task.cancel()

@@ -1,0 +1,259 @@
+"""Where launchers call in: a TLS server for all launches of this process.
+
+Anybody may connect, so a connection that has not proved anything yet is cheap and
+short: nothing is allocated for it before its first byte, it has five seconds and
+four kilobytes, and when there are too many of them the oldest goes. What a
+launcher says after its ``hello`` is between it and its `Launcher`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from elyra_launcher import protocol
+from elyra_server.addresses import LOOPBACK, advertised_addresses, bind
+from elyra_server.certificate import Certificate, make_certificate
+from elyra_server.launchers import Launcher
+from elyra_server.links import READ_SIZE, Link, text_of
+from elyra_server.service import Service
+from elyra_server.settings import Settings
+
+MAX_UNAUTHENTICATED = 256
+"""Connections without a valid ``hello`` at a time; one more ends the oldest."""
+
+BACKLOG = 1024
+
+log = logging.getLogger("elyra.listener")
+
+
+class Listener:
+    """The server for launchers; use `shared`, from the service's loop.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the first launch of the process.
+    """
+
+    _shared: Listener | None = None
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._certificate: Certificate = make_certificate()
+        self._launchers: dict[str, Launcher] = {}
+        self._sockets: dict[str, socket.socket] = {}
+        self._accepting: list[asyncio.Task[None]] = []
+        # In order of arrival, so that the first is the oldest.
+        self._strangers: dict[asyncio.Task[None], None] = {}
+        self._peers: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def shared(cls, settings: Settings) -> Listener:
+        """Return the listener of this process, made at its first use."""
+        if cls._shared is None:
+            cls._shared = cls(settings)
+        return cls._shared
+
+    @classmethod
+    async def close_shared(cls) -> None:
+        """Close the listener of this process, if there is one."""
+        if cls._shared is not None:
+            listener, cls._shared = cls._shared, None
+            await listener.close()
+
+    @property
+    def fingerprint(self) -> str:
+        """What a launcher pins."""
+        return self._certificate.fingerprint
+
+    def register(self, kernel_id: str) -> Launcher:
+        """Return the entry of a new launch."""
+        launcher = Launcher(kernel_id, self.settings.lease)
+        self._launchers[kernel_id] = launcher
+        return launcher
+
+    def forget(self, launcher: Launcher) -> None:
+        """End a launch's entry: nobody can call in for it any more."""
+        if self._launchers.get(launcher.kernel_id) is launcher:
+            del self._launchers[launcher.kernel_id]
+        launcher.forget()
+
+    def response_address(self, local: bool) -> str:
+        """Return what a launcher is told to call, and listen there.
+
+        Parameters
+        ----------
+        local : bool
+            Whether the launcher runs on this host; then it is loopback, and a server that
+            starts only such kernels opens no other port.
+        """
+        if local:
+            return self._listen([LOOPBACK], LOOPBACK)
+        names = advertised_addresses(self.settings.response_ip, self.settings.prohibited_local_ips)
+        if self.settings.response_addr_any:
+            port = self._listen(["0.0.0.0"], "0.0.0.0").rpartition(":")[2]
+            return ",".join(f"{_literal(name)}:{port}" for name in names)
+        return ",".join(self._listen([name], name) for name in names)
+
+    async def close(self) -> None:
+        """Stop listening and drop all connections."""
+        for task in [*self._accepting, *self._strangers, *self._peers]:
+            task.cancel()
+        for sock in self._sockets.values():
+            sock.close()
+        self._sockets.clear()
+
+    def _listen(self, names: Iterable[str], shown: str) -> str:
+        for name in names:
+            if name not in self._sockets:
+                sock = bind(name, self.settings.response_port, self.settings.response_port_retries, BACKLOG)
+                self._sockets[name] = sock
+                self._accepting.append(asyncio.get_running_loop().create_task(self._accept(sock)))
+                log.info("Listening for launchers at %s:%s", name, sock.getsockname()[1])
+        return f"{_literal(shown)}:{self._sockets[shown].getsockname()[1]}"
+
+    async def _accept(self, server: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(server)
+            except OSError as error:  # out of file descriptors, for example: others go on
+                log.warning("A launcher's connection could not be accepted: %s", error)
+                await asyncio.sleep(0.2)
+                continue
+            while len(self._strangers) >= MAX_UNAUTHENTICATED:
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                oldest.cancel()
+            task = loop.create_task(self._serve(sock, str(address[0])))
+            self._strangers[task] = None
+            task.add_done_callback(lambda done: self._strangers.pop(done, None))
+
+    async def _serve(self, sock: socket.socket, address: str) -> None:
+        sock.setblocking(False)
+        try:
+            launcher, link, early = await asyncio.wait_for(self._greet(sock), protocol.HELLO_TIMEOUT)
+        except (OSError, EOFError, asyncio.TimeoutError, protocol.ProtocolError) as error:
+            log.debug("A connection from %s was dropped: %s", address, error or "no hello in time")
+            sock.close()
+            return
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        task = asyncio.current_task()
+        if task is not None:  # no stranger any more
+            self._strangers.pop(task, None)
+            self._peers.add(task)
+            task.add_done_callback(self._peers.discard)
+        try:
+            await link.run(early, self.settings.ping)
+        except protocol.ProtocolError as error:
+            log.warning("Kernel %s: the connection of its launcher was closed: %s", launcher.kernel_id, error)
+        finally:
+            launcher.detach(link)
+
+    async def _greet(self, sock: socket.socket) -> tuple[Launcher, Link, list[protocol.Message]]:
+        """Take a stranger's ``hello``; what is wrong with it is raised."""
+        await _readable(sock)
+        reader, writer = await self._secure(sock)
+        try:
+            hello, lines, early = await _read_hello(reader)
+            launcher = self._check(hello)
+            if launcher is None:
+                writer.write(
+                    protocol.encode(protocol.error(hello.get("id"), protocol.REJECTED, "unknown kernel or ticket"))
+                )
+                await writer.drain()
+                writer.close()
+                raise protocol.ProtocolError("its ticket is not valid")
+        except BaseException:
+            if not writer.is_closing():
+                writer.transport.abort()
+            raise
+        link = Link(reader, writer, lines, launcher.receive)
+        answer = {
+            "resume": launcher.attach(hello["params"]),
+            "lease": self.settings.lease,
+            "ping": self.settings.ping,
+        }
+        launcher.link = link
+        writer.write(protocol.encode(protocol.result(hello["id"], answer)))
+        return launcher, link, early
+
+    def _check(self, hello: protocol.Message) -> Launcher | None:
+        params = hello["params"]
+        if params.get("version") != protocol.VERSION:
+            raise protocol.ProtocolError(f"it speaks version {params.get('version')!r}, not {protocol.VERSION}")
+        launcher = self._launchers.get(text_of(params, "kernel_id", 100))
+        return launcher if launcher is not None and launcher.accept(params) else None
+
+    async def _secure(self, sock: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=READ_SIZE, loop=loop)
+        stream = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: stream,
+            sock,
+            ssl=self._certificate.context,
+            ssl_handshake_timeout=protocol.HELLO_TIMEOUT,
+            **_shutdown_limit(),
+        )
+        return reader, asyncio.StreamWriter(transport, stream, reader, loop)
+
+
+async def _read_hello(
+    reader: asyncio.StreamReader,
+) -> tuple[protocol.Message, protocol.LineReader, list[protocol.Message]]:
+    lines = protocol.LineReader(protocol.HELLO_LIMIT)
+    messages: list[protocol.Message] = []
+    while not messages:
+        data = await reader.read(protocol.HELLO_LIMIT)
+        if not data:
+            raise EOFError("it was closed before its hello")
+        messages = lines.feed(data)
+    lines.limit = protocol.MAX_LINE
+    hello = messages[0]
+    if hello.get("method") != protocol.HELLO or hello.get("id") is None:
+        raise protocol.ProtocolError("its first message is not a hello")
+    return hello, lines, messages[1:]
+
+
+async def _readable(sock: socket.socket) -> None:
+    """Wait until there is something to read, without reading or allocating anything."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        loop.remove_reader(sock)
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(sock, wake)
+    try:
+        await ready
+    finally:
+        with contextlib.suppress(ValueError):  # the socket was closed meanwhile
+            loop.remove_reader(sock)
+
+
+def _shutdown_limit() -> dict[str, Any]:
+    """Return how long TLS's farewell may take, where this Python can say so (3.11)."""
+    import sys
+
+    return {"ssl_shutdown_timeout": 1.0} if sys.version_info >= (3, 11) else {}
+
+
+def _literal(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def current_listener(settings: Settings) -> Listener:
+    """Return the listener of this process; from the service's loop only."""
+    if asyncio.get_running_loop() is not Service.instance().loop:
+        raise RuntimeError("The listener belongs to the service's loop.")
+    return Listener.shared(settings)

@@ -1,0 +1,215 @@
+"""The managers of kernels: one for each, and one for all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import zmq
+import zmq.asyncio
+from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
+from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelManager, SeedingMappingKernelManager
+from traitlets import Type, default
+
+from elyra_server.environment import check_kernel_id, launch_environment
+from elyra_server.errors import ElyraError, KernelIdInUse
+from elyra_server.kernelspecs import proxy_class
+from elyra_server.provisioner import ProcessProxyProvisioner
+from elyra_server.restarter import RemoteKernelRestarter
+from elyra_server.service import in_thread
+from elyra_server.settings import Settings
+
+SHUTDOWN_PATIENCE = 0.8
+"""Seconds that a shutdown waits for a launcher's kernel; the rest goes on in the background."""
+
+RECONNECT_INTERVAL = 30
+"""Milliseconds between two attempts of a channel to reach a kernel that is being restarted."""
+
+OWN_PROVISIONERS = (None, "local-provisioner", "elyra-provisioner")
+
+
+class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
+    """Manages one kernel, wherever it runs.
+
+    At the point where the process is launched, a process proxy is made by the provisioner; it
+    stands where the local process would.
+    """
+
+    restarter_class = Type(
+        default_value=RemoteKernelRestarter,
+        klass=AsyncIOLoopKernelRestarter,
+        config=True,
+        help="What restarts kernels that crashed, and notes the reason of those that ended.",
+    )
+
+    @property
+    def process_proxy(self) -> Any:
+        """The process proxy, None before the launch and where another provisioner runs the kernel."""
+        return getattr(self.provisioner, "process_proxy", None)
+
+    @property
+    def hosted(self) -> bool:
+        """Whether the kernel has a process proxy of ours, rather than a provisioner of others."""
+        return isinstance(self.provisioner, ProcessProxyProvisioner)
+
+    # -- start and restart -------------------------------------------------------------------------
+
+    async def _async_pre_start_kernel(self, **kw: Any) -> Any:
+        if self.provisioner is None and self._provisioner_name() in OWN_PROVISIONERS:
+            self.kernel_id = self.kernel_id or kw.get("kernel_id")
+            kw.pop("kernel_id", None)
+            self.provisioner = ProcessProxyProvisioner(
+                kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
+            )
+        return await super()._async_pre_start_kernel(**kw)
+
+    def _provisioner_name(self) -> str | None:
+        spec: Any = self.kernel_spec
+        name = (spec.metadata or {}).get("kernel_provisioner", {}).get("provisioner_name")
+        # The stanza is more specific than a provisioner that stands beside it.
+        return None if getattr(spec, "process_proxy", None) else name
+
+    async def restart_kernel(self, now: bool = False, newports: bool = False, **kw: Any) -> None:
+        """Restart the kernel; whoever watches it is told before and after."""
+        self.fire("restart")
+        self.execution_state = "restarting"
+        await super().restart_kernel(now=now, newports=newports, **kw)
+        self.execution_state = "starting"
+        self.reason = ""
+        self.fire("restarted")
+
+    def fire(self, event: str) -> None:
+        """Call those who registered for an event of the restarter."""
+        if isinstance(self._restarter, RemoteKernelRestarter):
+            self._restarter.fire(event)
+
+    def start_restarter(self) -> None:
+        """Watch the kernel. Without `autorestart` too: then it is left dead, with its reason."""
+        if not self.hosted:
+            super().start_restarter()
+            return
+        if self.has_kernel:
+            if self._restarter is None:
+                self._restarter = self.restarter_class(kernel_manager=self, loop=self.loop, parent=self, log=self.log)
+            self._restarter.start()
+
+    def stop_restarter(self) -> None:
+        """Stop watching the kernel."""
+        if self._restarter is not None:
+            self._restarter.stop()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    async def _async_interrupt_kernel(self) -> None:
+        if not (self.hosted and self.shutting_down):
+            await super()._async_interrupt_kernel()
+            return
+        # On the way to a shutdown the interrupt helps a busy kernel, but is nothing to wait for.
+        if self.provisioner is not None and await self.provisioner.poll() is None:
+            task = asyncio.ensure_future(self.provisioner.send_signal(2))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _async_wait(self, pollinterval: float = 0.1) -> None:
+        if isinstance(self.provisioner, ProcessProxyProvisioner):
+            await self.provisioner.wait_ended()
+        else:
+            await super()._async_wait(pollinterval)
+
+    async def _async_finish_shutdown(
+        self, waittime: float | None = None, pollinterval: float = 0.1, restart: bool = False
+    ) -> None:
+        if not (self.hosted and getattr(self.process_proxy, "launcher", None)):
+            await super()._async_finish_shutdown(waittime, pollinterval, restart)
+            return
+        # The launcher goes on from here: SIGTERM, SIGKILL, and the end of the application.
+        try:
+            await asyncio.wait_for(self._async_wait(), SHUTDOWN_PATIENCE)
+        except asyncio.TimeoutError:
+            self.log.debug("Kernel %s is taking its time to end.", self.kernel_id)
+
+
+class RemoteMappingKernelManager(SeedingMappingKernelManager):
+    """Manages all kernels of the server, remote and local ones."""
+
+    def _kernel_manager_class_default(self) -> str:
+        return "elyra_server.managers.RemoteKernelManager"
+
+    @default("context")
+    def _default_context(self) -> zmq.asyncio.Context:
+        self._created_context = True
+        context = zmq.asyncio.Context()
+        # A kernel that restarts in place listens on its old ports again within a second or so.
+        context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_INTERVAL)
+        return context
+
+    async def start_kernel(self, *args: Any, env: dict[str, str] | None = None, **kwargs: Any) -> str:
+        """Start a kernel.
+
+        Parameters
+        ----------
+        env : dict, optional
+            The client's variables, checked. The launch gets these, and of the server's own
+            environment only what `launch_environment` lets through.
+        **kwargs
+            ``kernel_name``, ``kernel_id`` and ``path``, as in Jupyter.
+
+        Returns
+        -------
+        str
+            The kernel's id.
+
+        Raises
+        ------
+        ElyraError
+            If it cannot be started; the text is the cause.
+        """
+        client = env or {}
+        kernel_id = kwargs.pop("kernel_id", None)
+        if kernel_id is not None and kernel_id in self:
+            return str(kernel_id)  # in Jupyter, a client may ask for a kernel that it knows
+        if "KERNEL_ID" in client:
+            kernel_id = check_kernel_id(client["KERNEL_ID"])
+        if kernel_id is None:
+            kernel_id = self.new_kernel_id()
+        self._check_free(kernel_id)
+        name = self.parent.force_kernel_name or kwargs.get("kernel_name") or self.default_kernel_name
+        await in_thread(self._check_kernelspec, name)
+        environ = launch_environment(client, [*self.parent.env_process_whitelist, *Settings(parent=self).inherited_envs])
+        try:
+            return str(await super().start_kernel(*args, kernel_id=kernel_id, env=environ, **kwargs))
+        finally:
+            if kernel_id not in self._kernels:
+                self._pending_kernels.pop(kernel_id, None)
+
+    async def restart_kernel(self, kernel_id: str, now: bool = False) -> None:
+        """Restart a kernel; return when the new one answers."""
+        future: Any = await super().restart_kernel(kernel_id, now=now)
+        if future is not None:
+            await future
+
+    def count_live(self) -> int:
+        """Return how many kernels run or are being started, for `max_kernels`."""
+        dead = [km for km in self._kernels.values() if getattr(km, "execution_state", None) == "dead"]
+        return len({*self._kernels, *self._pending_kernels}) - len(dead)
+
+    async def _add_kernel_when_ready(self, kernel_id: str, km: Any, kernel_awaitable: Any) -> None:
+        try:
+            await kernel_awaitable
+        except ElyraError as error:
+            # The one who waits for the kernel gets it from `ready`.
+            self.log.warning("Kernel %s was not started: %s", kernel_id, error)
+            return
+        self._kernels[kernel_id] = km
+        self._pending_kernels.pop(kernel_id, None)
+
+    def _handle_kernel_died(self, kernel_id: str) -> None:
+        """Keep a dead kernel in the list, so that its reason can be seen; a DELETE or the culler removes it."""
+
+    def _check_free(self, kernel_id: str) -> None:
+        wanted = kernel_id.lower()
+        if any(wanted == known.lower() for known in (*self._kernels, *self._pending_kernels)):
+            raise KernelIdInUse(f"There is a kernel with KERNEL_ID={kernel_id} already.")
+
+    def _check_kernelspec(self, name: str) -> None:
+        """See that the kernelspec and its process proxy can be used, before anything is started."""
+        proxy_class(self.kernel_spec_manager.get_kernel_spec(name))

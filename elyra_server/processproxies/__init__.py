@@ -1,0 +1,1 @@
+"""Process proxies: what stands where the local process of a kernel would."""

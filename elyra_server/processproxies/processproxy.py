@@ -1,0 +1,302 @@
+"""The two kinds of process proxies: local ones, and remote ones with a launcher."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jupyter_client.launcher import launch_kernel
+
+from elyra_server.environment import check_launch_timeout
+from elyra_server.errors import KernelSpecError, LaunchError, LaunchTimeout, LinkError
+from elyra_server.launchers import GRACE, KernelEnd, Launcher, quote_lines
+from elyra_server.listener import current_listener
+from elyra_server.processes import LocalProcess, describe_end, log_path, process_end
+from elyra_server.processproxies.base import BaseProcessProxyABC
+from elyra_server.service import in_thread
+
+__all__ = ["BaseProcessProxyABC", "LocalProcessProxy", "RemoteProcessProxy"]
+
+LAST_WORDS = 0.3
+"""Seconds that a launcher's own report may come after its process ended."""
+
+
+class LocalProcessProxy(BaseProcessProxyABC):
+    """Passes through to what Jupyter does: the kernel is a child of the server."""
+
+    process: subprocess.Popen[bytes] | None = None
+
+    def launch_process(self, kernel_cmd: list[str], **kw: Any) -> None:
+        """Start the kernel as Jupyter does."""
+        super().launch_process(kernel_cmd, **kw)
+        try:
+            self.process = launch_kernel(kernel_cmd, **kw)
+        except OSError as error:
+            raise LaunchError(f"The kernel {kernel_cmd[0]} could not be started: {error}") from error
+
+    def poll(self) -> bool | None:
+        """Return None while the kernel runs, False otherwise."""
+        return None if self.process is not None and self.process.poll() is None else False
+
+    def wait(self) -> None:
+        """Wait for the kernel's end."""
+        if self.process is not None:
+            self.process.wait()
+
+    def send_signal(self, signum: int) -> bool | None:
+        """Send a signal to the kernel's process group."""
+        if self.process is None or self.process.poll() is not None:
+            return False
+        if signum == 0:
+            return None
+        try:
+            os.killpg(self.process.pid, signum)
+        except OSError:
+            self.process.send_signal(signum)
+        return None
+
+    def kill(self) -> bool | None:
+        """Kill the kernel and its process group."""
+        self.send_signal(signal.SIGKILL)
+        if self.process is None:
+            return False
+        try:
+            self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            return False
+        return None
+
+    async def ended(self) -> KernelEnd:
+        """Return when the process ended; as in Jupyter, it is then started again."""
+        if self.process is None:
+            return KernelEnd("The kernel was never started.")
+        code = await process_end(self.process)
+        return KernelEnd(f"The kernel's process {describe_end(code)}.", restartable=True, code=code)
+
+    async def release(self, now: bool) -> None:
+        """Kill what is left of it."""
+        if self.process is not None and self.process.poll() is None:
+            await in_thread(self.kill)
+
+
+class RemoteProcessProxy(BaseProcessProxyABC):
+    """A kernel with a launcher, which reports to this server and obeys it.
+
+    A subclass starts the launcher in `launch_process` and then calls `confirm_remote_startup`.
+    The other methods go over the launcher's link and rarely need to be overridden.
+
+    Attributes
+    ----------
+    launcher : Launcher
+        What the server knows about the launcher; there before `launch_process` is called.
+    command : LocalProcess or None
+        The launch command, if the subclass used `run_command`.
+    """
+
+    launcher: Launcher
+    command: LocalProcess | None = None
+    command_is_kernel = True
+    """Whether the kernel ends with the launch command, unlike with one that only submits."""
+
+    def __init__(self, kernel_manager: Any) -> None:
+        super().__init__(kernel_manager)
+        self.launch_timeout = self.settings.kernel_launch_timeout
+        self.deadline = time.monotonic() + self.launch_timeout
+        self._watches: list[asyncio.Task[None]] = []
+
+    @property
+    def local(self) -> bool:
+        """Whether the launcher runs on this host and calls in over loopback."""
+        return False
+
+    # -- the two methods of a remote process proxy -------------------------------------------------
+
+    @abc.abstractmethod
+    def confirm_remote_startup(self, kernel_cmd: list[str], **kw: Any) -> Any:
+        """See that the kernel was launched and is ready; called by `launch_process`.
+
+        A coroutine does so with `receive_connection_info`, a plain method with `wait_for_report`,
+        and either calls `handle_timeout` while it is not.
+        """
+
+    @abc.abstractmethod
+    def handle_timeout(self) -> Any:
+        """Raise `LaunchTimeout`, which becomes HTTP 500, once the launch limit is over."""
+        if time.monotonic() >= self.deadline:
+            raise LaunchTimeout(
+                f"The kernel was not ready within {self.launch_timeout:g} s (KERNEL_LAUNCH_TIMEOUT). "
+                f"{self.describe_progress()}"
+            )
+
+    # -- tools for them --------------------------------------------------------------------------
+
+    def begin(self, env: dict[str, str]) -> None:
+        """Start the clock of a launch."""
+        value = check_launch_timeout(env) or self.proxy_config.get("launch_timeout")
+        try:
+            self.launch_timeout = float(value) if value is not None else self.settings.kernel_launch_timeout
+        except (TypeError, ValueError) as error:
+            raise KernelSpecError(f"process_proxy: launch_timeout {value!r} is not a number of seconds.") from error
+        self.deadline = time.monotonic() + self.launch_timeout
+
+    def remaining(self) -> float:
+        """Return the seconds that the launch has left."""
+        return max(self.deadline - time.monotonic(), 0.0)
+
+    def run_command(
+        self, kernel_cmd: list[str], env: dict[str, str], cwd: Any = None, on_line: Callable[[str], None] | None = None
+    ) -> LocalProcess:
+        """Run the launch command on this host; from the service's loop."""
+        log_file = log_path(self.settings.kernel_log_dir, self.settings.proxy_launch_log, self.kernel_id)
+        self.command = LocalProcess(kernel_cmd, env, str(cwd) if cwd else None, log_file, on_line)
+        return self.command
+
+    async def receive_connection_info(self, timeout: float, *causes: asyncio.Future[Any]) -> bool:
+        """Wait for the launcher's report.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait; then the result is False.
+        *causes : futures
+            Which end the launch when they are done, by the error they raise.
+
+        Raises
+        ------
+        LaunchError
+            If the launcher, or the launch command, failed; the text is the cause.
+        """
+        waiting: set[asyncio.Future[Any]] = {self.launcher.reported, *causes}
+        if self.command is not None and not (self.command.ended.done() and self._command_may_end()):
+            waiting.add(self.command.ended)
+        await asyncio.wait(waiting, timeout=max(timeout, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        if self.launcher.reported.done():
+            self.launcher.reported.result()
+            return True
+        for cause in causes:
+            if cause.done():
+                cause.result()
+        if self.command is not None and self.command.ended.done() and not self._command_may_end():
+            await asyncio.wait({self.launcher.reported}, timeout=LAST_WORDS)
+            if self.launcher.reported.done():
+                self.launcher.reported.result()
+                return True
+            raise LaunchError(self.describe_command_end())
+        return False
+
+    def wait_for_report(self, timeout: float) -> bool:
+        """Do the same from a plain method, which runs in a thread."""
+        return self.service.call_and_wait(self.receive_connection_info(timeout))
+
+    def describe_progress(self) -> str:
+        """Return what is known about a launch that is not ready, in sentences."""
+        if self.launcher.link is not None:
+            phase = f" (last heard: {self.launcher.phase})" if self.launcher.phase else ""
+            return f"The launcher called in from {self.launcher.host or 'its host'}; its kernel is starting{phase}."
+        lines = list(self.command.lines) if self.command is not None else []
+        state = ""
+        if self.command is not None:
+            state = (
+                f"The launch command is still running (process {self.command.pid}). "
+                if self.command.running
+                else f"The launch command {describe_end(self.command.ended.result())}. "
+            )
+        return f"{state}The launcher has not called in yet.{quote_lines(lines)}"
+
+    def describe_command_end(self) -> str:
+        """Return why a launch command that ended is the end of its launch."""
+        if self.command is None or not self.command.ended.done():
+            return "The launch command ended."
+        code = self.command.ended.result()
+        return f"The launch command {describe_end(code)} before the kernel was ready.{quote_lines(list(self.command.lines))}"
+
+    # -- the kernel as a process, over the link ----------------------------------------------------
+
+    async def poll(self) -> bool | None:
+        """Return None while the kernel runs, False otherwise; asks nobody."""
+        return None if self.launcher.running else False
+
+    async def wait(self) -> None:
+        """Wait for the kernel's end, at most as long as it is given for that."""
+        await asyncio.wait({self.launcher.ended}, timeout=2 * GRACE)
+
+    async def send_signal(self, signum: int) -> bool | None:
+        """Send the kernel a signal through its launcher."""
+        if not self.launcher.running:
+            return False
+        if signum == 0:
+            return None
+        return None if await self.launcher.signal(signum) else False
+
+    async def kill(self) -> bool | None:
+        """Kill the kernel; its launcher stays, until `release`, and could restart it."""
+        if not self.launcher.running:
+            return False
+        self.launcher.restart_expected = True
+        try:
+            await self.launcher.signal(signal.SIGKILL)
+        except LinkError as error:
+            self.log.warning("Kernel %s: %s", self.kernel_id, error)
+            await self.kill_without_link()
+        return None
+
+    async def kill_without_link(self) -> None:
+        """End kernel and launcher where the launcher cannot be asked to."""
+        if self.command is not None and self.command_is_kernel:
+            await self.command.terminate()
+        self.launcher.end("The kernel was killed; its launcher could not be reached.")
+
+    async def ended(self) -> KernelEnd:
+        """Return when the kernel ended, as its launcher said."""
+        return await asyncio.shield(self.launcher.ended)
+
+    # -- what goes on beside, and the end ----------------------------------------------------------
+
+    def watch(self) -> None:
+        """Watch what the link does not tell, from the report on."""
+        if self.command is not None and self.command_is_kernel:
+            self._watches.append(self.service.loop.create_task(self._watch_command(self.command)))
+
+    async def release(self, now: bool) -> None:
+        """Let the launcher end with its kernel; what takes longer goes on in the background."""
+        for watch in self._watches:
+            watch.cancel()
+        self._watches.clear()
+        if self.launcher.link is None and self.launcher.connection is None:
+            self.launcher.forget()  # never called in: from now on it would be turned away
+        else:
+            await self.launcher.shutdown(now)
+        self.service.spawn(self._see_end(), f"end of kernel {self.kernel_id}")
+
+    async def _see_end(self) -> None:
+        try:
+            await asyncio.wait_for(self.launcher.gone.wait(), 2 * GRACE)
+        except asyncio.TimeoutError:
+            self.log.warning("Kernel %s: its launcher did not end when it was told to.", self.kernel_id)
+        if self.command is not None:
+            # A launcher that ended, or was never wanted, needs no patience.
+            patience = 1.0 if self.launcher.connection is not None else 0.0
+            if patience:
+                await self.command.stop(patience)
+            await self.command.terminate()
+        await self.finish()
+        current_listener(self.settings).forget(self.launcher)
+
+    async def finish(self) -> None:
+        """See that nothing of the kernel is left elsewhere, such as an application."""
+
+    async def _watch_command(self, command: LocalProcess) -> None:
+        code = await asyncio.shield(command.ended)
+        await asyncio.sleep(LAST_WORDS)
+        if not self.launcher.gone.is_set():
+            self.launcher.end(f"The launcher {describe_end(code)}.{quote_lines(list(command.lines))}")
+
+    def _command_may_end(self) -> bool:
+        """Whether the launch command's end, as it was, is nothing to worry about."""
+        return not self.command_is_kernel and self.command is not None and self.command.ended.result() == 0

@@ -1,0 +1,272 @@
+"""The kernel provisioner that hosts a process proxy.
+
+This is how the server's managers run kernels, and, as the entry point
+``elyra-provisioner``, how any other Jupyter application does: JupyterLab, nbclient,
+papermill or a bare `KernelManager`. It turns jupyter_client's calls into those of a
+process proxy, on the service's loop, and knows what a restart means: the launcher
+stays, and starts a new kernel on the same ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+from jupyter_client.provisioning import KernelProvisionerBase, LocalProvisioner
+
+from elyra_server.arguments import add_missing_flags, check_port_range, fill
+from elyra_server.environment import KERNEL_PREFIX, default_username
+from elyra_server.errors import ElyraError, LaunchError
+from elyra_server.kernelspecs import proxy_class, stanza_of
+from elyra_server.launchers import KernelEnd, Launcher
+from elyra_server.listener import Listener
+from elyra_server.service import Service, in_thread, invoke
+from elyra_server.settings import Settings
+from elyra_server.users import check_user
+
+# Where a process proxy has to find its own launch's secrets and software.
+TICKET = "ELYRA_LAUNCH_TICKET"
+IMPERSONATION = "ELYRA_IMPERSONATION_ENABLED"
+
+
+class ProcessProxyProvisioner(LocalProvisioner):
+    """Runs a kernel through the process proxy that its kernelspec names.
+
+    Derived from Jupyter's own for what local kernels share with it: the choice of ports, the
+    connection file, paths. The process is always the process proxy's.
+
+    Attributes
+    ----------
+    process_proxy : BaseProcessProxyABC
+        The process proxy, from the launch until `cleanup`.
+    """
+
+    process_proxy: Any = None
+    _launcher: Launcher | None = None
+    _remote = False
+    _managed = False
+    _end: asyncio.Task[KernelEnd] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The operator's settings."""
+        return Settings(parent=self)
+
+    @property
+    def has_process(self) -> bool:
+        """Whether there is a process to manage."""
+        return self._managed
+
+    # -- launch ------------------------------------------------------------------------------------
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Prepare the launch: class, user, command and environment."""
+        config = stanza_of(self.kernel_spec).config
+        found = await in_thread(proxy_class, self.kernel_spec)
+        self._remote = callable(getattr(found, "confirm_remote_startup", None))
+        environ = kwargs.pop("env", None)
+        environ = dict(environ) if environ is not None else self._own_environment()
+        # What clients say is not put into the kernelspec's env by substitution: a launch script
+        # evaluates some of that as shell code, and there it expands these variables itself.
+        client = {name: environ.pop(name) for name in list(environ) if name.startswith(KERNEL_PREFIX)}
+        check_user(self.settings, config, client.get("KERNEL_USERNAME") or default_username())
+        if self._remote:
+            command = self._format_command(kwargs.pop("extra_arguments", None))
+            kwargs = await KernelProvisionerBase.pre_launch(self, env=environ, cmd=command, **kwargs)
+        else:
+            kwargs = await super().pre_launch(env=environ, **kwargs)
+        kwargs["env"] = self._complete({**client, **kwargs["env"]})
+        if self.process_proxy is None:
+            self.process_proxy = await in_thread(found, self.parent)
+        return kwargs
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        """Start the kernel, in place if its launcher is still there."""
+        return await Service.instance().call(self._launch(cmd, kwargs))
+
+    async def _launch(self, cmd: list[str], kwargs: dict[str, Any]) -> Any:
+        if self.settings.test_block_launch > 0:
+            await asyncio.sleep(self.settings.test_block_launch)
+        if self._launcher is not None and self._launcher.alive:
+            return self._started(await self._launcher.restart(now=True))
+        try:
+            if self._remote:
+                await self._release(now=True)
+                cmd = self._equip(cmd, kwargs["env"])
+            await invoke(self.process_proxy.launch_process, cmd, **self._scrub_kwargs(kwargs))
+            if self._remote and self._launcher is not None:
+                info = await self._await_report()
+            else:
+                info = dict(self.connection_info)
+        except BaseException as error:  # also a launch that was cancelled leaves nothing
+            await self._release(now=True)
+            if isinstance(error, (ElyraError, asyncio.CancelledError)) or not isinstance(error, Exception):
+                raise
+            raise LaunchError(f"{type(self.process_proxy).__name__}: {error}") from error
+        if callable(getattr(self.process_proxy, "watch", None)):
+            self.process_proxy.watch()
+        return self._started(info)
+
+    async def _await_report(self) -> dict[str, Any]:
+        """Return the launcher's report, which our own process proxies waited for already."""
+        assert self._launcher is not None
+        try:
+            limit = self.settings.kernel_launch_timeout
+            return await asyncio.wait_for(asyncio.shield(self._launcher.reported), limit)
+        except asyncio.TimeoutError as error:
+            raise LaunchError(
+                f"{type(self.process_proxy).__name__} launched, but its launcher did not report within {limit:g} s."
+            ) from error
+
+    def _started(self, info: dict[str, Any]) -> Any:
+        self._managed = True
+        self._end = None
+        self.pid = info.pop("pid", None)
+        self.pgid = info.pop("pgid", None)
+        self.connection_info = _connection_info(info)
+        return self.connection_info
+
+    def _equip(self, cmd: list[str], env: dict[str, str]) -> list[str]:
+        """Give a launch what its launcher needs to call in."""
+        listener = Listener.shared(self.settings)
+        self._launcher = listener.register(str(self.kernel_id))
+        self.process_proxy.launcher = self._launcher
+        port_range = self.process_proxy.proxy_config.get("port_range") if hasattr(
+            self.process_proxy, "proxy_config"
+        ) else None
+        values = {
+            "response_address": listener.response_address(bool(getattr(self.process_proxy, "local", False))),
+            "public_key": listener.fingerprint,
+            "kernel_id": str(self.kernel_id),
+            "port_range": check_port_range(
+                str(port_range or self.settings.port_range), self.settings.min_port_range_size, "process_proxy"
+            ),
+        }
+        env[TICKET] = self._launcher.ticket or ""
+        if callable(getattr(self.process_proxy, "begin", None)):
+            self.process_proxy.begin(env)
+        return add_missing_flags(fill(cmd, values), values)
+
+    # -- the process -------------------------------------------------------------------------------
+
+    async def poll(self) -> int | None:
+        """Return None while the kernel runs, else something like an exit code."""
+        if not self._managed or self.process_proxy is None:
+            return 0
+        if self._end is not None and self._end.done():
+            return self._end.result().code
+        result = await Service.instance().call(invoke(self.process_proxy.poll))
+        return None if result is None else int(result or 1)
+
+    async def wait(self) -> int | None:
+        """Wait for the end of a kernel that was told to end."""
+        if self._managed and self.process_proxy is not None:
+            await Service.instance().call(invoke(self.process_proxy.wait))
+        self._managed = False
+        return 0
+
+    async def wait_ended(self) -> KernelEnd:
+        """Return when the kernel ended, and how; without polling where the process proxy can tell."""
+        if self.process_proxy is None:
+            return KernelEnd("The kernel was not started.")
+        return await Service.instance().call(self._wait_ended())
+
+    async def send_signal(self, signum: int) -> None:
+        """Send the kernel a signal."""
+        if self.process_proxy is not None and self._managed:
+            await Service.instance().call(invoke(self.process_proxy.send_signal, int(signum)))
+
+    async def kill(self, restart: bool = False) -> None:
+        """Kill the kernel; what it holds elsewhere stays until `cleanup` says whether it restarts."""
+        if self.process_proxy is not None and self._managed:
+            await Service.instance().call(invoke(self.process_proxy.kill))
+
+    async def terminate(self, restart: bool = False) -> None:
+        """Ask the kernel, by a signal, to end."""
+        await self.send_signal(15)
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """Tell the launcher what the shutdown request on the control channel is for."""
+        if self._launcher is not None:
+            await Service.instance().call(self._announce(self._launcher, restart))
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """Give back what the kernel held, unless it restarts."""
+        if restart:
+            return
+        await Service.instance().call(self._release(now=False))
+        self._managed = False
+        if not self._remote:
+            await super().cleanup(restart=restart)
+
+    async def get_provisioner_info(self) -> dict[str, Any]:
+        """Return what a server that adopts this kernel has to know."""
+        info = await super().get_provisioner_info()
+        info["process_proxy"] = type(self.process_proxy).__name__
+        return info
+
+    @staticmethod
+    async def _announce(launcher: Launcher, restart: bool) -> None:
+        if restart:
+            launcher.restart_expected = True
+        else:
+            await launcher.shutdown()
+
+    async def _wait_ended(self) -> KernelEnd:
+        if not callable(getattr(self.process_proxy, "ended", None)):
+            while await invoke(self.process_proxy.poll) is None:
+                await asyncio.sleep(3.0)
+            return KernelEnd("The kernel's process ended.", restartable=True)
+        end: KernelEnd = await self.process_proxy.ended()
+        return end
+
+    async def _release(self, now: bool) -> None:
+        """Let the process proxy give back what it holds; safe to repeat."""
+        launcher, self._launcher = self._launcher, None
+        if self.process_proxy is None or (self._remote and launcher is None):
+            return
+        if callable(getattr(self.process_proxy, "release", None)):
+            await self.process_proxy.release(now)
+        elif self._managed or launcher is not None:
+            await invoke(self.process_proxy.kill)
+        if launcher is not None and not callable(getattr(self.process_proxy, "begin", None)):
+            Listener.shared(self.settings).forget(launcher)
+
+    # -- command and environment -------------------------------------------------------------------
+
+    def _format_command(self, extra_arguments: list[str] | None) -> list[str]:
+        manager: Any = self.parent
+        return list(manager.format_kernel_cmd(extra_arguments=extra_arguments or []))
+
+    def _own_environment(self) -> dict[str, str]:
+        """Return the environment of a launch outside the server: this process's, as in Jupyter."""
+        import os
+
+        return dict(os.environ)
+
+    def _complete(self, env: dict[str, str]) -> dict[str, str]:
+        """Return an environment with what each launch has."""
+        env.pop("KG_AUTH_TOKEN", None)
+        env["KERNEL_ID"] = str(self.kernel_id)
+        env.setdefault("KERNEL_LANGUAGE", (self.kernel_spec.language or "").lower())
+        if not env.get("KERNEL_USERNAME"):
+            env["KERNEL_USERNAME"] = default_username()
+        if self._remote:
+            env[IMPERSONATION] = str(self.settings.impersonation_enabled)
+        return env
+
+
+def _connection_info(info: dict[str, Any]) -> dict[str, Any]:
+    """Return connection info as jupyter_client wants it: the key in bytes."""
+    result = dict(info)
+    if isinstance(result.get("key"), str):
+        result["key"] = result["key"].encode()
+    for name in ("curve_publickey", "curve_secretkey"):
+        if isinstance(result.get(name), str):
+            result[name] = result[name]
+    return result
+
+
+if sys.platform == "win32":
+    raise ImportError("Elyra's server needs a POSIX system.")

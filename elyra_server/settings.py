@@ -1,0 +1,184 @@
+"""Elyra's own settings: each a trait with a default, a variable and a help text.
+
+Jupyter's and the kernel gateway's settings stay where they are. The variables are
+read when a setting is first asked for, never at import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from traitlets import Bool, Float, Integer, TraitError, Unicode
+from traitlets import List as ListTrait
+from traitlets.config import Configurable
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"", "0", "false", "no", "off", "none"})
+
+
+def parse_bool(text: str, name: str = "value") -> bool:
+    """Return what a variable means that switches something on or off.
+
+    Raises
+    ------
+    ValueError
+        If it is neither; the text names the variable.
+    """
+    word = text.strip().lower()
+    if word in TRUE or word in FALSE:
+        return word in TRUE
+    raise ValueError(f"{name}={text!r} is neither true nor false; use True or False.")
+
+
+def split_list(text: str) -> list[str]:
+    """Return the entries of a comma-separated list, without brackets, quotes and blanks."""
+    entries = (entry.strip(" '\"") for entry in text.strip().strip("[]").split(","))
+    return [entry for entry in entries if entry]
+
+
+def from_environment(name: str, fallback: Any, parse: Callable[[str], Any] = str) -> Any:
+    """Return the value of a variable, or `fallback` where it is not set."""
+    text = os.environ.get(name)
+    if text is None:
+        return fallback
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise TraitError(f"The environment variable {name}={text!r} cannot be used: {error}") from error
+
+
+def _setting(trait: Any, name: str, parse: Callable[[str], Any] = str) -> Any:
+    trait.help = f"{trait.help} ({name} env var)"
+    return trait.tag(config=True, variable=name, parse=parse)
+
+
+def _text(name: str, fallback: str, description: str) -> Any:
+    return _setting(Unicode(fallback, help=description), name)
+
+
+def _float(name: str, fallback: float, description: str) -> Any:
+    return _setting(Float(fallback, help=description), name, float)
+
+
+def _integer(name: str, fallback: int, description: str) -> Any:
+    return _setting(Integer(fallback, help=description), name, int)
+
+
+def _bool(name: str, description: str) -> Any:
+    return _setting(Bool(False, help=description), name, lambda text: parse_bool(text, name))
+
+
+def _list(name: str, description: str, fallback: list[str] | None = None) -> Any:
+    return _setting(ListTrait(Unicode(), default_value=fallback or [], help=description), name, split_list)
+
+
+def defaults_from_environment(cls: type[Configurable]) -> type[Any]:
+    """Give each setting of a class the default that its variable says."""
+
+    def make_default(name: str, variable: str, parse: Callable[[str], Any]) -> None:
+        fallback = cls.class_traits()[name].default()
+
+        def default(self: Configurable) -> Any:
+            return from_environment(variable, fallback, parse)
+
+        setattr(cls, f"_{name}_default", default)
+
+    for name, trait in cls.class_traits(variable=lambda value: value is not None).items():
+        make_default(name, trait.metadata["variable"], trait.metadata["parse"])
+    return cls
+
+
+@defaults_from_environment
+class Settings(Configurable):
+    """What an operator decides about kernels, for all launches."""
+
+    kernel_launch_timeout = _float(
+        "ELYRA_KERNEL_LAUNCH_TIMEOUT",
+        30.0,
+        "Seconds that a launch may take until the kernel is ready; KERNEL_LAUNCH_TIMEOUT of a launch and "
+        "launch_timeout of a kernelspec come first. A launch that takes longer is given up.",
+    )
+    test_block_launch = _float(
+        "ELYRA_TEST_BLOCK_LAUNCH", 0.0, "Seconds to wait before each launch; for tests of slow clusters."
+    )
+    kernel_log_dir = _text(
+        "ELYRA_KERNEL_LOG_DIR",
+        "",
+        "Directory for the output of launch commands and local launchers, one private file per kernel; "
+        "by default only the last lines are kept, in memory, for error messages.",
+    )
+    proxy_launch_log = _text(
+        "ELYRA_PROXY_LAUNCH_LOG",
+        "",
+        "The same as one file for all kernels, or as a directory.",
+    )
+
+    response_ip = _text(
+        "ELYRA_RESPONSE_IP",
+        "",
+        "Addresses at which launchers on other hosts reach this server, comma separated, tried in that order; "
+        "by default those of the host. The server listens on them, and on loopback for local launchers.",
+    )
+    response_port = _integer("ELYRA_RESPONSE_PORT", 8877, "First port to try for launchers' connections.")
+    response_port_retries = _integer(
+        "ELYRA_RESPONSE_PORT_RETRIES", 50, "How many ports after response_port to try when it is taken."
+    )
+    response_addr_any = _bool(
+        "ELYRA_RESPONSE_ADDR_ANY",
+        "Listen on all interfaces, not only on the advertised addresses; for servers behind NAT.",
+    )
+    prohibited_local_ips = _list(
+        "ELYRA_PROHIBITED_LOCAL_IPS",
+        "Addresses of this host, or patterns such as 172.17.*, that must not be advertised to launchers.",
+    )
+    lease = _float(
+        "ELYRA_LEASE",
+        120.0,
+        "Seconds that a kernel lives on without contact to this server, before its launcher ends it.",
+    )
+    ping = _float("ELYRA_PING", 20.0, "Seconds between two pings of a launcher; three lost ones break the link.")
+    port_range = _text(
+        "ELYRA_PORT_RANGE", "0..0", "Ports that kernels may listen on, as low..high; 0..0 means any port."
+    )
+    min_port_range_size = _integer(
+        "ELYRA_MIN_PORT_RANGE_SIZE", 0, "Smallest port_range, in ports, that a kernelspec may set."
+    )
+
+    yarn_endpoint = _text(
+        "ELYRA_YARN_ENDPOINT",
+        "",
+        "URL of YARN's ResourceManager, such as http://host:8088/ws/v1/cluster, several with commas; "
+        "by default taken from yarn-site.xml in HADOOP_CONF_DIR.",
+    )
+    alt_yarn_endpoint = _text("ELYRA_ALT_YARN_ENDPOINT", "", "URL of the other ResourceManager of a pair.")
+    yarn_endpoint_security_enabled = _bool(
+        "ELYRA_YARN_ENDPOINT_SECURITY_ENABLED", "Authenticate to the ResourceManager by SPNEGO (Kerberos)."
+    )
+    yarn_cert_bundle = _text(
+        "ELYRA_YARN_CERT_BUNDLE", "", "File with the certificate authorities that an https endpoint is checked against."
+    )
+    yarn_mutual_authentication = _bool(
+        "ELYRA_YARN_MUTUAL_AUTHENTICATION", "Require that the ResourceManager authenticates itself as well (SPNEGO)."
+    )
+
+    remote_hosts = _list(
+        "ELYRA_REMOTE_HOSTS", "Hosts for kernels of DistributedProcessProxy; without any, this host (localhost)."
+    )
+    authorized_users = _list(
+        "ELYRA_AUTHORIZED_USERS",
+        "Users who may start kernels; empty means everybody. See UserPolicy for when KERNEL_USERNAME is checked.",
+    )
+    unauthorized_users = _list(
+        "ELYRA_UNAUTHORIZED_USERS", "Users who may not start kernels, whatever else is set.", ["root"]
+    )
+    impersonation_enabled = _bool(
+        "ELYRA_IMPERSONATION_ENABLED", "Run kernels as KERNEL_USERNAME (spark-submit --proxy-user)."
+    )
+    client_envs = _list(
+        "ELYRA_CLIENT_ENVS", "Variables, beside KERNEL_*, that a client may set for its kernel."
+    )
+    inherited_envs = _list(
+        "ELYRA_INHERITED_ENVS", "Variables of this server that every launch gets, beside PATH, HOME, locale and cluster."
+    )

@@ -1,0 +1,87 @@
+"""The launcher as it travels: for workers on which nothing is installed.
+
+Once per server process the installed package `elyra_launcher` is packed into a zip
+for submissions to a cluster, and linked into a directory of its own for launches on
+this host (where a zip would be compiled anew each time). Both lie in a private
+directory, with the tickets of launches; it goes when the process ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import threading
+import zipfile
+from pathlib import Path
+
+import elyra_launcher
+
+PACKAGE = "elyra_launcher"
+
+_guard = threading.Lock()
+_directory: Path | None = None
+_owner = 0
+
+
+def private_directory() -> Path:
+    """Return a directory that only this user can read and that goes with this process."""
+    global _directory, _owner
+    with _guard:
+        if _directory is None or _owner != os.getpid():
+            _directory = Path(tempfile.mkdtemp(prefix="elyra-"))  # 0700
+            _owner = os.getpid()
+            atexit.register(_remove, _directory, _owner)
+        return _directory
+
+
+def remove_private_directory() -> None:
+    """Remove it now; a later launch makes a new one."""
+    global _directory
+    with _guard:
+        if _directory is not None:
+            _remove(_directory, _owner)
+            _directory = None
+
+
+def launcher_directory() -> Path:
+    """Return a directory with the launcher's package and nothing else, for `sys.path`."""
+    place = private_directory() / "launcher"
+    link = place / PACKAGE
+    with _guard:
+        if not link.exists():
+            place.mkdir(mode=0o700, exist_ok=True)
+            link.symlink_to(_source(), target_is_directory=True)
+    return place
+
+
+def launcher_zip() -> Path:
+    """Return a zip with the launcher's package, for a submission."""
+    path = private_directory() / f"{PACKAGE}.zip"
+    with _guard:
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+                for module in sorted(_source().rglob("*.py")):
+                    archive.write(module, Path(PACKAGE) / module.relative_to(_source()))
+            partial.rename(path)
+    return path
+
+
+def write_ticket(kernel_id: str, ticket: str) -> Path:
+    """Write a launch's ticket to a private file and return it."""
+    path = private_directory() / f"ticket-{kernel_id}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(ticket)
+    return path
+
+
+def _source() -> Path:
+    return Path(elyra_launcher.__path__[0]).resolve()
+
+
+def _remove(directory: Path, owner: int) -> None:
+    if owner == os.getpid():  # not in a forked child
+        shutil.rmtree(directory, ignore_errors=True)

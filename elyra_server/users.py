@@ -1,0 +1,54 @@
+"""Who may start kernels.
+
+KERNEL_USERNAME is whatever a client says, so by itself it proves nothing, and a
+kernel runs as the server's user whatever it says. It is checked where it decides
+something: when impersonation is on (the kernel then runs as that user), or when the
+operator, or a kernelspec, lists authorized users. A server that does neither serves
+everybody its front end lets in; that root is an unauthorized user by default does
+not lock out the demo of somebody who is root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from elyra_server.errors import KernelSpecError, UserNotAuthorized
+from elyra_server.settings import Settings, split_list
+
+
+def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> None:
+    """Let a user pass, or say why not.
+
+    Parameters
+    ----------
+    settings : Settings
+        The operator's lists.
+    config : mapping
+        The kernelspec's: its ``authorized_users`` replace the operator's, its
+        ``unauthorized_users`` add to them.
+    username : str
+        KERNEL_USERNAME.
+
+    Raises
+    ------
+    UserNotAuthorized
+        If the user may not.
+    """
+    authorized = _names(config, "authorized_users") or settings.authorized_users
+    if not (authorized or settings.impersonation_enabled):
+        return
+    unauthorized = {*settings.unauthorized_users, *_names(config, "unauthorized_users")}
+    if username in unauthorized:
+        raise UserNotAuthorized(f"User {username!r} is not authorized to start kernels here (unauthorized_users).")
+    if authorized and username not in authorized:
+        raise UserNotAuthorized(f"User {username!r} is not among the authorized users of this kernelspec.")
+
+
+def _names(config: Mapping[str, Any], name: str) -> list[str]:
+    value = config.get(name) or []
+    if isinstance(value, str):
+        return split_list(value)
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return list(value)
+    raise KernelSpecError(f"process_proxy: {name} is neither a list of names nor a comma-separated text.")
