@@ -17,7 +17,7 @@ def version() -> str:
     source = (HERE / "elyra_launcher" / "__init__.py").read_text(encoding="utf-8")
     match = re.search(r"""^__version__(?:: str)? = ["']([^"']+)["']""", source, re.MULTILINE)
     if match is None:
-        raise SystemExit("elyra_launcher/__init__.py: no line __version__ = \"...\"")
+        raise SystemExit('elyra_launcher/__init__.py: no line __version__ = "..."')
     return match.group(1)
 
 

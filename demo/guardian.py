@@ -8,6 +8,7 @@ directory; so nothing stays behind even if the parent was killed.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -34,10 +35,8 @@ def die_with_parent() -> None:
 
 def report(line: str) -> None:
     """Tell the parent, if there still is one."""
-    try:
+    with contextlib.suppress(OSError):
         os.write(1, f"{line}\n".encode())
-    except OSError:
-        pass
 
 
 def start(name: str, daemon: dict[str, Any]) -> subprocess.Popen[bytes]:
