@@ -1,0 +1,1 @@
+"""Elyra's speed, each figure beside its floor, measured in the same run (``make bench``)."""

@@ -1,0 +1,76 @@
+"""``python -m benchmarks [--quick] [local|yarn ...]``: measure, print a table, write results.json."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import local, on_yarn
+from .figures import Figure, table, write
+from .servers import elyra
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def install(directory: Path, *names: str) -> dict[str, str]:
+    """Install kernelspecs below `directory` and return the variable by which a server finds them."""
+    command = [sys.executable, "-m", "elyra_server", "install", *names, "--prefix", str(directory)]
+    subprocess.run([*command, "--python", sys.executable], check=True, stdout=subprocess.DEVNULL)
+    return {"JUPYTER_PATH": str(directory / "share" / "jupyter")}
+
+
+def measure_local(runs: int, directory: Path) -> Iterator[Figure]:
+    os.environ.update(install(directory, "python_local"))
+    yield from local.measure(runs, directory)
+
+
+def measure_yarn(runs: int, directory: Path) -> Iterator[Figure]:
+    import pyspark
+
+    from demo.yarn import Yarn
+
+    os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
+    paths = install(directory, on_yarn.NAME)
+    with Yarn() as yarn:
+        os.environ.update(yarn.environ)
+        options = [
+            "--master",
+            "yarn",
+            "--deploy-mode",
+            "cluster",
+            "--conf",
+            "spark.yarn.submit.waitAppCompletion=false",
+        ]
+        options += ["--conf", f"spark.yarn.appMasterEnv.PYSPARK_PYTHON={sys.executable}"]
+        with elyra(directory / "server", ELYRA_KERNEL_LAUNCH_TIMEOUT="120", **paths) as server:
+            yield from on_yarn.measure(runs, server, options, yarn.endpoint)
+
+
+SUITES = {"local": measure_local, "yarn": measure_yarn}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="what to measure; all by default")
+    parser.add_argument("--runs", type=int, default=9, help="runs of which the median counts (%(default)s)")
+    parser.add_argument(
+        "--quick", action="store_true", help="2 runs of each: shows that they run, says nothing of speed"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write (%(default)s)")
+    arguments = parser.parse_args()
+    figures: list[Figure] = []
+    for suite in arguments.suites or SUITES:
+        with tempfile.TemporaryDirectory(prefix="elyra-bench-") as directory:
+            for one in SUITES[suite](2 if arguments.quick else arguments.runs, Path(directory)):
+                floor = f", floor {one.floor:g} {one.unit}, ratio {one.ratio:g}" if one.floor is not None else ""
+                print(f"{one.name}: {one.value:g} {one.unit}{floor} (target {one.target:g})", flush=True)
+                figures.append(one)
+    write(figures, arguments.results)
+    print(f"\n{table(figures)}\n\nwritten to {arguments.results}")
+
+
+if __name__ == "__main__":
+    main()

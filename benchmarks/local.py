@@ -1,0 +1,189 @@
+"""The launcher and the server on this machine, without a cluster."""
+
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from elyra_launcher import protocol
+from elyra_server.certificate import make_certificate
+
+from .figures import Figure, figure, interleaved
+from .servers import Server, elyra, jupyter_server
+
+
+def measure(runs: int, directory: Path) -> Iterator[Figure]:
+    """Yield the figures, as they come."""
+    yield launcher_start(runs)
+    with elyra(directory / "elyra") as ours, jupyter_server(directory / "plain") as plain:
+        yield first_reply(runs, ours, plain)
+        yield round_trip(runs, ours, plain)
+        yield api_with_kernels(runs, ours)
+        yield supervisor_memory(ours)
+    with elyra(directory / "idle") as ours:
+        yield idle_server(20 if runs >= 7 else 4, 30.0 if runs >= 7 else 5.0, ours)
+
+
+def launcher_start(runs: int) -> Figure:
+    """Executing the launcher until its server has the connection info; the floor: ipykernel until its ports are bound."""
+    with tempfile.TemporaryDirectory() as directory:
+        values, floors = interleaved(runs, lambda: _launch(Path(directory)), lambda: _bare_kernel(Path(directory)))
+    return figure("launcher exec to connection info sent", "s", values, floors, 1.15)
+
+
+def _launch(directory: Path) -> float:
+    certificate = make_certificate()
+    ticket = secrets.token_hex(32)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [
+            *(sys.executable, "-m", "elyra_launcher", str(directory / f"kernel-{secrets.token_hex(4)}.json")),
+            *("--RemoteProcessProxy.response-address", f"127.0.0.1:{listener.getsockname()[1]}"),
+            *("--RemoteProcessProxy.public-key", certificate.fingerprint),
+            *("--RemoteProcessProxy.kernel-id", "00000000-0000-4000-8000-000000000000"),
+        ]
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "ELYRA_LAUNCH_TICKET": ticket},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        connection, _ = listener.accept()
+        with certificate.context.wrap_socket(connection, server_side=True) as link:
+            _until_connection_info(link)
+            seconds = time.perf_counter() - start
+    process.terminate()
+    process.wait(10)
+    return seconds
+
+
+def _until_connection_info(link: socket.socket) -> None:
+    with link.makefile("rwb") as stream:
+        for line in stream:
+            message = json.loads(line)
+            if message["method"] == protocol.HELLO:
+                result = {"resume": secrets.token_hex(32), "lease": 60, "ping": 20}
+                stream.write(protocol.encode(protocol.result(message["id"], result)))
+                stream.flush()
+            elif message["method"] == protocol.CONNECTION:
+                return
+    raise RuntimeError("the launcher ended without connection info")
+
+
+def _bare_kernel(directory: Path) -> float:
+    path = directory / f"bare-{secrets.token_hex(4)}.json"
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ipykernel_launcher", "-f", str(path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not path.exists():  # it writes the file when its ports are bound
+        time.sleep(0.001)
+    seconds = time.perf_counter() - start
+    process.kill()
+    process.wait()
+    path.unlink(missing_ok=True)
+    return seconds
+
+
+def first_reply(runs: int, ours: Server, plain: Server) -> Figure:
+    """POST of `python_local` until the kernel's first reply, beside a plain jupyter_server with the same ipykernel."""
+    values, floors = interleaved(runs, lambda: _start(ours, "python_local"), lambda: _start(plain, "python3"))
+    return figure("POST to first reply, python_local", "s", values, floors, 1.1)
+
+
+def _start(server: Server, name: str) -> float:
+    start = time.perf_counter()
+    kernel = server.start_kernel(name)
+    kernel.first_reply()
+    seconds = time.perf_counter() - start
+    kernel.close()
+    return seconds
+
+
+def round_trip(runs: int, ours: Server, plain: Server) -> Figure:
+    """One execute request until its reply, beside a plain jupyter_server."""
+    kernels = ours.start_kernel("python_local"), plain.start_kernel("python3")
+    values, floors = interleaved(runs, *(lambda kernel=kernel: _executes(kernel) for kernel in kernels))
+    for kernel in kernels:
+        kernel.close()
+    return figure("execute round trip", "ms", values, floors, 1.1)
+
+
+def _executes(kernel: object, count: int = 100) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        kernel.execute("1")  # type: ignore[attr-defined]
+    return (time.perf_counter() - start) / count * 1000
+
+
+def api_with_kernels(runs: int, server: Server) -> Figure:
+    """GET /api with five kernels running, beside the same with none."""
+
+    def gets() -> float:
+        return sum(server.get_api() for _ in range(200)) / 200 * 1000
+
+    gets()
+    floors = [gets() for _ in range(runs)]
+    kernels = [server.start_kernel("python_local") for _ in range(5)]
+    for kernel in kernels:
+        kernel.first_reply()
+    values = [gets() for _ in range(runs)]
+    for kernel in kernels:
+        kernel.close()
+    return figure("GET /api with 5 kernels", "ms", values, floors, 1.1)
+
+
+def supervisor_memory(server: Server) -> Figure:
+    """The proportional memory of a launcher that supervises a kernel."""
+    kernel = server.start_kernel("python_local")
+    kernel.first_reply()
+    value = proportional_memory(supervisor_of(kernel.id))
+    kernel.close()
+    return figure("supervisor's proportional memory", "MiB", [value], None, 12)
+
+
+def supervisor_of(kernel_id: str) -> int:
+    """Return the process id of the launcher of a kernel on this machine."""
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        python = command and re.search(r"python[0-9.]*$", command[0])
+        if python and kernel_id in " ".join(command) and any("launch" in part for part in command[1:4]):
+            return int(process.pid)
+    raise RuntimeError(f"no launcher of kernel {kernel_id}")
+
+
+def proportional_memory(pid: int) -> float:
+    """Return the proportional set size of a process, in MiB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    match = re.search(r"^Pss:\s+(\d+) kB", text, re.M)
+    assert match, text
+    return int(match.group(1)) / 1024
+
+
+def idle_server(kernels: int, seconds: float, server: Server) -> Figure:
+    """The share of one core that the server takes while its kernels do nothing."""
+    running = [server.start_kernel("python_local") for _ in range(kernels)]
+    for kernel in running:
+        kernel.first_reply()
+    threading.Event().wait(3.0)  # what the starts left to do is done
+    before = server.process.cpu_times()
+    threading.Event().wait(seconds)
+    after = server.process.cpu_times()
+    share = (after.user + after.system - before.user - before.system) / seconds * 100
+    for kernel in running:
+        kernel.close()
+    return figure(f"server idle with {kernels} kernels", "%", [share], None, 1.0)
