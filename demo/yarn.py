@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any
 from xml.sax.saxutils import escape
 
-from demo import GUARDIAN, HADOOP_LIB
+from demo import GUARDIAN, HADOOP_LIB, spark_home
 
 LOOPBACK = "127.0.0.1"
 START_LIMIT = 90.0  # seconds; 4 to 12 are usual
@@ -238,7 +238,7 @@ class Yarn:
         (self.conf_dir / "spark-env.sh").write_text(f"export SPARK_LOCAL_IP={LOOPBACK}\n", encoding="utf-8")
         defaults = {
             "spark.yarn.stagingDir": f"file://{self.directory / 'staging'}",
-            "spark.yarn.jars": f"local:{spark_jars()}/*",
+            "spark.yarn.jars": f"local:{spark_home()}/jars/*",
             "spark.executor.instances": 1,
             "spark.executor.memory": "512m",
             "spark.driver.memory": "512m",
@@ -332,16 +332,6 @@ def find_java_home() -> Path:
     return Path(java).resolve().parent.parent
 
 
-def spark_jars() -> str:
-    """Return the directory of Spark's jars, which are on every node of a cluster that is one machine."""
-    home = os.environ.get("SPARK_HOME")
-    if not home:
-        import pyspark
-
-        home = str(Path(pyspark.__file__).parent)
-    return f"{home}/jars"
-
-
 USAGE = """\
 Start a single-node YARN on 127.0.0.1 and serve until Ctrl-C.
 
@@ -349,7 +339,7 @@ The first lines of the output are shell commands that set the variables of a cli
 
   $ python -m demo.yarn            # in one terminal
   $ export HADOOP_CONF_DIR=...     # in another: paste what it prints, then for example
-  $ $SPARK_HOME/bin/spark-submit --master yarn --deploy-mode cluster script.py
+  $ spark-submit --master yarn --deploy-mode cluster script.py
 
 Containers' logs are in $HADOOP_CONF_DIR/../node/logs while it serves. Applications in queue
 `full` (spark-submit --queue full) wait for ever.

@@ -1,0 +1,66 @@
+# What the two commands of README.md need is installed below $(BUILD), once.
+#   make demo [ONCE=1]   a notebook as a Spark application on a YARN of this machine
+#   make test            everything that is checked: lint, types, docs, all tests
+#   make bench           benchmarks/, writes benchmarks/results.json
+#   make lint docs       parts of make test
+#   make clean           remove what make has installed and built
+
+BUILD := $(abspath $(or $(ELYRA_BUILD_DIR),.build))
+PYTHON ?= python3
+BIN := $(BUILD)/venv/bin
+VENV := $(BUILD)/venv.stamp
+HADOOP := $(BUILD)/hadoop.stamp
+
+export ELYRA_BUILD_DIR := $(BUILD)
+export PATH := $(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE :=
+# The Spark of the demonstration and the tests is pyspark in the virtual environment.
+unexport SPARK_HOME SPARK_CONF_DIR SPARK_OPTS HADOOP_CONF_DIR YARN_CONF_DIR PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := demo
+.PHONY: demo test bench lint docs clean tools venv hadoop
+
+demo: $(VENV) $(HADOOP)
+	@exec python -m demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+
+test: lint docs $(HADOOP)
+	python -m pytest $(PYTEST_OPTIONS)
+
+bench: $(VENV) $(HADOOP)
+	python -m benchmarks
+
+lint: $(VENV)
+	ruff check .
+	ruff format --check .
+	mypy
+	vermin --quiet --no-tips --no-parse-comments --target=3.8- --violations elyra_launcher kernels
+	@python -m demo.check_shell
+
+docs: $(VENV)
+	sphinx-build -q -W --keep-going -b html docs $(BUILD)/docs
+
+venv: $(VENV)
+hadoop: $(HADOOP)
+
+clean:
+	rm -rf $(BUILD)/venv $(BUILD)/hadoop $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.log
+	rm -rf jupyter_elyra.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV): setup.py pyproject.toml | tools
+	@echo "Installing the virtual environment in $(BUILD)/venv (minutes, the first time) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(BUILD)/venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip >$(BUILD)/pip.log 2>&1 && \
+	$(BIN)/python -m pip install --editable '.[test,docs]' >>$(BUILD)/pip.log 2>&1 || \
+	{ tail -n 20 $(BUILD)/pip.log; echo "pip could not install the project: see $(BUILD)/pip.log" >&2; exit 1; }
+	@touch $@
+
+$(HADOOP): demo/hadoop/pom.xml | tools
+	@echo "Fetching the jars of Hadoop into $(BUILD)/hadoop/lib (100 MB, the first time) ..."
+	@mvn --batch-mode --file demo/hadoop/pom.xml dependency:copy-dependencies \
+		-DoutputDirectory=$(BUILD)/hadoop/lib >$(BUILD)/maven.log 2>&1 || \
+	{ grep -F '[ERROR]' $(BUILD)/maven.log | head -n 5; echo "Maven could not fetch Hadoop: see $(BUILD)/maven.log" >&2; exit 1; }
+	@touch $@
+
+tools:
+	@mkdir -p $(BUILD)
+	@PYTHON=$(PYTHON) sh demo/tools.sh

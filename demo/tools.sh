@@ -1,0 +1,30 @@
+# What make needs and cannot put into its build directory: Python with venv, a JDK, Maven.
+# Installs Debian's packages as root, and says in one line what is missing where it cannot.
+
+packages=
+python=${PYTHON:-python3}
+"$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3 python3-venv"
+command -v "${JAVA_HOME:+$JAVA_HOME/bin/}java" >/dev/null || packages="$packages default-jdk-headless"
+command -v mvn >/dev/null || packages="$packages maven"
+
+if [ -n "$packages" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "Installing$packages ..."
+        log=$(mktemp)
+        { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $packages; } \
+            >"$log" 2>&1 </dev/null || {
+            tail -n 5 "$log"
+            echo "Missing, and apt-get could not install them:$packages" >&2
+            exit 1
+        }
+        rm -f "$log"
+    else
+        echo "Missing:$packages. Install these packages, or run make as root on Debian." >&2
+        exit 1
+    fi
+fi
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+    echo "$python is older than 3.10: run make PYTHON=python3.x with a newer one." >&2
+    exit 1
+}
