@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from typing import Any
+from typing import Any, ClassVar
 
 from jupyter_core.application import JupyterApp
 from jupyter_server.log import log_request
@@ -12,6 +12,7 @@ from jupyter_server.services.kernels.connection.base import BaseKernelWebsocketC
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from kernel_gateway.gatewayapp import KernelGatewayApp
 from traitlets import Type, observe
+from traitlets.config import Configurable
 
 from elyra_server import __version__, shipping
 from elyra_server.channels import RemoteChannelsConnection
@@ -48,10 +49,10 @@ class ElyraApp(KernelGatewayApp):
     jupyter elyra --JupyterWebsocketPersonality.list_kernels=True
     jupyter elyra install spark_python_yarn_cluster --user  # install a kernelspec
     """
-    subcommands = {
+    subcommands: ClassVar[dict[str, Any]] = {
         "install": ("elyra_server.install.InstallApp", "Install kernelspecs that come with Elyra."),
     }
-    classes = [
+    classes: ClassVar[list[Any]] = [
         *KernelGatewayApp.classes,
         Settings,
         RemoteKernelSpecManager,
@@ -84,7 +85,8 @@ class ElyraApp(KernelGatewayApp):
     @observe("config")
     def _config_changed(self, change: Any) -> None:
         """Apply a configuration; what is in it may be secret, so only its sections are logged."""
-        super(JupyterApp.__base__, self)._config_changed(change)
+        # Not Application's own, which logs all of it.
+        Configurable._config_changed(self, change)
         self.log.debug("Configuration of: %s", ", ".join(sorted(change.new)) or "nothing")
 
     def initialize(self, argv: list[str] | None = None, new_httpserver: bool = True) -> None:
@@ -122,7 +124,8 @@ class ElyraApp(KernelGatewayApp):
         """End all kernels, wait, within limits, for what that takes, and stop."""
         try:
             await asyncio.wait_for(self.async_shutdown(), SHUTDOWN_LIMIT)
-            await asyncio.wait_for(self.kernel_websocket_connection_class.close_all(), SHUTDOWN_LIMIT)
+            connections: Any = self.kernel_websocket_connection_class
+            await asyncio.wait_for(connections.close_all(), SHUTDOWN_LIMIT)
         except asyncio.TimeoutError:
             self.log.error("Some kernels did not end within %g s.", SHUTDOWN_LIMIT)
         service = Service.instance()

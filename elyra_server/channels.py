@@ -9,7 +9,7 @@ kernel was heard on this very iopub socket.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado import web
@@ -25,12 +25,13 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     _heard: asyncio.Event | None = None
     _reconnecting: asyncio.Task[None] | None = None
     _address: tuple[Any, ...] = ()
+    _base: ClassVar[Any] = ZMQChannelsWebsocketConnection  # without types of its own
 
     async def prepare(self) -> None:
         """Turn away clients of a dead kernel, which would wait for it in vain."""
         if getattr(self.kernel_manager, "execution_state", None) == "dead":
             raise web.HTTPError(410, f"The kernel is dead. {self.kernel_manager.reason}".replace("%", "%%"))
-        await super().prepare()
+        await self._base.prepare(self)
 
     def connect(self) -> Any:
         """Connect the websocket to the kernel."""
@@ -47,7 +48,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
             self._reconnecting.cancel()
         if self.kernel_id in self.multi_kernel_manager:
             self.multi_kernel_manager.remove_restart_callback(self.kernel_id, self.on_kernel_back, "restarted")
-        return super().disconnect()
+        return self._base.disconnect(self)
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:
         """Pass a client's message on, or hold it while the kernel restarts."""
@@ -66,12 +67,12 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
         """Tell the client that the kernel restarts, and hold what it sends from now on."""
         if self._held is None:
             self._held = []
-        super().on_kernel_restarted()
+        self._base.on_kernel_restarted(self)
 
     def on_restart_failed(self) -> None:
         """Tell the client that the kernel is dead."""
         self._held = None
-        super().on_restart_failed()
+        self._base.on_restart_failed(self)
 
     def on_kernel_back(self) -> None:
         """Reconnect, now that the new kernel is there."""
@@ -105,7 +106,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
                 stream.on_recv(None)
                 stream.close()
         self.session.key = self.kernel_manager.session.key
-        self.create_stream()
+        self._base.create_stream(self)
         for stream in self.channels.values():
             stream.on_recv_stream(self.handle_outgoing_message)
         self._address = self._kernel_address()

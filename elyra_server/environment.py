@@ -14,12 +14,15 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 
-from elyra_server.errors import InvalidRequest
+from elyra_server.errors import InvalidRequestError
 
 # What every process needs, and where the cluster is. Paths and names, never secrets.
 BASE_VARIABLES = frozenset(
-    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR "
-    "JAVA_HOME SPARK_HOME SPARK_CONF_DIR HADOOP_HOME HADOOP_CONF_DIR YARN_CONF_DIR KRB5_CONFIG".split()
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
+        *("JAVA_HOME", "SPARK_HOME", "SPARK_CONF_DIR", "HADOOP_HOME", "HADOOP_CONF_DIR", "YARN_CONF_DIR"),
+        "KRB5_CONFIG",
+    }
 )
 BASE_PREFIXES = ("LC_",)
 
@@ -41,24 +44,24 @@ def check_client_environment(variables: object, allowed: Iterable[str] = ()) -> 
 
     Raises
     ------
-    InvalidRequest
+    InvalidRequestError
         If it is not an object of strings, or a value could do harm.
     """
     if not isinstance(variables, dict):
-        raise InvalidRequest("env has to be an object whose values are strings.")
+        raise InvalidRequestError("env has to be an object whose values are strings.")
     names = frozenset(allowed)
     result = {}
     for name, value in variables.items():
         if not (name.startswith(KERNEL_PREFIX) or name in names):
             continue
         if not NAME.match(name):
-            raise InvalidRequest(f"env: {name!r} is not a name of a variable.")
+            raise InvalidRequestError(f"env: {name!r} is not a name of a variable.")
         if not isinstance(value, str):
-            raise InvalidRequest(f"env: the value of {name} is not a string.")
+            raise InvalidRequestError(f"env: the value of {name} is not a string.")
         if name.startswith(KERNEL_PREFIX):
             check_value(name, value)
         elif "\0" in value:
-            raise InvalidRequest(f"env: the value of {name} contains NUL.")
+            raise InvalidRequestError(f"env: the value of {name} contains NUL.")
         result[name] = value
     check_launch_timeout(result)
     return result
@@ -67,14 +70,14 @@ def check_client_environment(variables: object, allowed: Iterable[str] = ()) -> 
 def check_value(name: str, value: str) -> None:
     """Refuse a KERNEL_* value that a shell or a template could take for more than text."""
     if len(value) > MAX_VALUE:
-        raise InvalidRequest(f"env: the value of {name} is longer than {MAX_VALUE} characters.")
+        raise InvalidRequestError(f"env: the value of {name} is longer than {MAX_VALUE} characters.")
     for character, description in FORBIDDEN.items():
         if character in value:
-            raise InvalidRequest(f"env: the value of {name} contains {description}, which is not allowed.")
+            raise InvalidRequestError(f"env: the value of {name} contains {description}, which is not allowed.")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InvalidRequest(f"env: the value of {name} is not valid Unicode.") from error
+        raise InvalidRequestError(f"env: the value of {name} is not valid Unicode.") from error
 
 
 def check_launch_timeout(variables: Mapping[str, str]) -> float | None:
@@ -87,7 +90,7 @@ def check_launch_timeout(variables: Mapping[str, str]) -> float | None:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise InvalidRequest(f"env: KERNEL_LAUNCH_TIMEOUT={text[:40]!r} is not a number of seconds above 0.")
+        raise InvalidRequestError(f"env: KERNEL_LAUNCH_TIMEOUT={text[:40]!r} is not a number of seconds above 0.")
     return seconds
 
 
@@ -100,7 +103,7 @@ def check_kernel_id(kernel_id: object, origin: str = "KERNEL_ID") -> str:
             parsed = None
         if parsed is not None and parsed.version == 4 and str(parsed) == kernel_id.lower():
             return kernel_id
-    raise InvalidRequest(f"{origin}={str(kernel_id)[:60]!r} is not a UUID of version 4, such as {uuid.uuid4()}.")
+    raise InvalidRequestError(f"{origin}={str(kernel_id)[:60]!r} is not a UUID of version 4, such as {uuid.uuid4()}.")
 
 
 def launch_environment(client: Mapping[str, str], inherited: Iterable[str] = ()) -> dict[str, str]:

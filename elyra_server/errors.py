@@ -22,28 +22,28 @@ class ElyraError(Exception):
     reason = "Kernel error"
 
 
-class InvalidRequest(ElyraError):
+class InvalidRequestError(ElyraError):
     """The client asked for something that no kernel can be started with."""
 
     status = 400
     reason = "Invalid request"
 
 
-class KernelIdInUse(InvalidRequest):
+class KernelIdInUseError(InvalidRequestError):
     """The client chose the id of a kernel that exists."""
 
     status = 409
     reason = "Kernel id in use"
 
 
-class UserNotAuthorized(ElyraError):
+class UserNotAuthorizedError(ElyraError):
     """The user of the launch may not use this kernelspec."""
 
     status = 403
     reason = "User not authorized"
 
 
-class NoSuchKernelSpec(ElyraError):
+class NoSuchKernelSpecError(ElyraError):
     """There is no kernelspec of that name."""
 
     status = 404
@@ -56,7 +56,7 @@ class LaunchError(ElyraError):
     reason = "Kernel launch failed"
 
 
-class LaunchTimeout(LaunchError):
+class LaunchTimeoutError(LaunchError):
     """A kernel was not ready within its launch limit."""
 
     reason = "Kernel launch timed out"

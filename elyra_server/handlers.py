@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Coroutine
 from http.client import responses
-from typing import Any
+from typing import Any, ClassVar
 
 import jupyter_server.services.kernels.handlers as server_kernels
 import jupyter_server.services.sessions.handlers as server_sessions
@@ -23,7 +23,7 @@ from kernel_gateway.services.sessions import handlers as gateway_sessions
 from tornado import web
 
 from elyra_server.environment import check_client_environment, check_kernel_id
-from elyra_server.errors import ElyraError, InvalidRequest
+from elyra_server.errors import ElyraError, InvalidRequestError
 from elyra_server.settings import Settings
 
 
@@ -103,24 +103,26 @@ class LaunchMixin(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin):
 class MainKernelHandler(LaunchMixin, server_kernels.MainKernelHandler):
     """``/api/kernels``."""
 
+    _base: ClassVar[Any] = server_kernels.MainKernelHandler
+
     @web.authenticated
     async def get(self) -> None:
         """List the kernels, if the operator allows that."""
         if not self.settings.get("kg_list_kernels"):
             raise web.HTTPError(403, "Forbidden")
-        await super().get()
+        await self._base.get(self)
 
     @web.authenticated
     @authorized
     async def post(self) -> None:
         """Start a kernel."""
         self.check_capacity()
-        model = self.get_json_body()
+        model: Any = self.get_json_body()
         if model is None:
             model = {}
         if not isinstance(model, dict):
-            raise InvalidRequest("The request's body is not a JSON object.")
-        manager = self.kernel_manager
+            raise InvalidRequestError("The request's body is not a JSON object.")
+        manager: Any = self.kernel_manager
         name = _name(model.get("name")) or manager.default_kernel_name
         arguments = {"kernel_name": name, "path": _path(model.get("path")), "env": self.client_environment(model)}
         if model.get("kernel_id") is not None:
@@ -146,7 +148,7 @@ class KernelActionHandler(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin, 
     @authorized
     async def post(self, kernel_id: str, action: str) -> None:
         """Restart the kernel, and answer when the new one does; or interrupt it."""
-        manager = self.kernel_manager
+        manager: Any = self.kernel_manager
         if action == "interrupt":
             await manager.interrupt_kernel(kernel_id)
             self.set_status(204)
@@ -168,12 +170,14 @@ class KernelActionHandler(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin, 
 class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
     """``/api/sessions``."""
 
+    _base: ClassVar[Any] = server_sessions.SessionRootHandler
+
     @web.authenticated
     async def get(self) -> None:
         """List the sessions, if the operator allows that."""
         if not self.settings.get("kg_list_kernels"):
             raise web.HTTPError(403, "Forbidden")
-        await super().get()
+        await self._base.get(self)
 
     @web.authenticated
     @authorized
@@ -181,15 +185,15 @@ class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
         """Create a session, with a new kernel unless there is one for its path."""
         model = self.get_json_body()
         if not isinstance(model, dict):
-            raise InvalidRequest("The request's body is not a JSON object.")
+            raise InvalidRequestError("The request's body is not a JSON object.")
         kernel = model.get("kernel") or {}
         notebook = model.get("notebook") or {}
         if not isinstance(kernel, dict) or not isinstance(notebook, dict):
-            raise InvalidRequest("kernel and notebook have to be JSON objects.")
+            raise InvalidRequestError("kernel and notebook have to be JSON objects.")
         path = model.get("path") or notebook.get("path") or notebook.get("name")
         if not isinstance(path, str):
-            raise InvalidRequest("The session has no path.")
-        sessions = self.session_manager
+            raise InvalidRequestError("The session has no path.")
+        sessions: Any = self.session_manager
         if sessions.session_exists(path=path):
             session = sessions.get_session(path=path)
         else:
@@ -201,31 +205,30 @@ class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
         self.finish(json.dumps(session, default=json_default))
 
     async def _kernel_for(self, kernel: dict[str, Any], path: str, env: dict[str, str]) -> str:
+        manager: Any = self.kernel_manager
         wanted = kernel.get("id")
-        if wanted is not None and wanted in self.kernel_manager:
+        if wanted is not None and wanted in manager:
             return str(wanted)
         self.check_capacity()
         name = _name(kernel.get("name"))
-        return str(await self.launched(self.kernel_manager.start_kernel(path=path, kernel_name=name, env=env)))
+        return str(await self.launched(manager.start_kernel(path=path, kernel_name=name, env=env)))
 
 
 def _name(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise InvalidRequest("The name of the kernelspec is not a string.")
+        raise InvalidRequestError("The name of the kernelspec is not a string.")
     return value or None
 
 
 def _path(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise InvalidRequest("The path is not a string.")
+        raise InvalidRequestError("The path is not a string.")
     return value
 
 
 def _replaced(handlers: list[Any]) -> list[Any]:
     """Return a list of handlers with ours in the place of those of the same name."""
-    own = {
-        cls.__name__: cls for cls in (MainKernelHandler, KernelHandler, KernelActionHandler, SessionRootHandler)
-    }
+    own = {cls.__name__: cls for cls in (MainKernelHandler, KernelHandler, KernelActionHandler, SessionRootHandler)}
     return [(path, own.get(cls.__name__, cls), *rest) for path, cls, *rest in handlers]
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from traitlets import Dict, TraitError, Type
 
-from elyra_server.errors import KernelSpecError, NoSuchKernelSpec
+from elyra_server.errors import KernelSpecError, NoSuchKernelSpecError
 
 STANZA = "process_proxy"
 LOCAL = "elyra_server.processproxies.processproxy.LocalProcessProxy"
@@ -97,16 +97,16 @@ class RemoteKernelSpecManager(KernelSpecManager):
         ------
         KernelSpecError
             If its kernel.json cannot be used.
-        NoSuchKernelSpec
+        NoSuchKernelSpecError
             If there is none of that name; it is also Jupyter's `NoSuchKernel`.
         """
         try:
             return super().get_kernel_spec(kernel_name)
         except NoSuchKernel as error:
-            raise _NoSuchKernel(kernel_name, sorted(self.find_kernel_specs())) from error
+            raise _UnknownKernelSpecError(kernel_name, sorted(self.find_kernel_specs())) from error
 
 
-class _NoSuchKernel(NoSuchKernelSpec, NoSuchKernel):
+class _UnknownKernelSpecError(NoSuchKernelSpecError, NoSuchKernel):
     """Both for those who know Elyra's errors and those who know Jupyter's."""
 
     def __init__(self, name: str, known: list[str]) -> None:

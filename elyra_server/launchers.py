@@ -155,7 +155,7 @@ class Launcher:
         deadline = time.monotonic() + 5.0
         while self.link is None:
             if time.monotonic() > deadline or self.gone.is_set():
-                raise LinkError(f"The launcher of kernel {self.kernel_id} was not asked to {method}: no connection to it.")
+                raise LinkError(f"The launcher was not asked to {method}: there is no connection to it.")
             await asyncio.sleep(0.1)
         return await self.link.request(method, params, timeout)
 

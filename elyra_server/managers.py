@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
 import zmq
@@ -12,7 +13,7 @@ from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelMan
 from traitlets import Type, default
 
 from elyra_server.environment import check_kernel_id, launch_environment
-from elyra_server.errors import ElyraError, KernelIdInUse
+from elyra_server.errors import ElyraError, KernelIdInUseError
 from elyra_server.kernelspecs import proxy_class
 from elyra_server.provisioner import ProcessProxyProvisioner
 from elyra_server.restarter import RemoteKernelRestarter
@@ -35,6 +36,9 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
     stands where the local process would.
     """
 
+    kernel_id: Any
+    _restarter: Any
+
     restarter_class = Type(
         default_value=RemoteKernelRestarter,
         klass=AsyncIOLoopKernelRestarter,
@@ -55,12 +59,12 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
     # -- start and restart -------------------------------------------------------------------------
 
     async def _async_pre_start_kernel(self, **kw: Any) -> Any:
-        if self.provisioner is None and self._provisioner_name() in OWN_PROVISIONERS:
-            self.kernel_id = self.kernel_id or kw.get("kernel_id")
-            kw.pop("kernel_id", None)
-            self.provisioner = ProcessProxyProvisioner(
-                kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
-            )
+        provisioner: Any = getattr(self, "provisioner", None)
+        if provisioner is None and self._provisioner_name() in OWN_PROVISIONERS:
+            # Before jupyter_client asks its factory for one.
+            kernel_id = kw.get("kernel_id") or self.kernel_id or str(uuid.uuid4())
+            self.kernel_id = kernel_id
+            self.provisioner = ProcessProxyProvisioner(kernel_id=kernel_id, kernel_spec=self.kernel_spec, parent=self)
         return await super()._async_pre_start_kernel(**kw)
 
     def _provisioner_name(self) -> str | None:
@@ -80,8 +84,9 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
 
     def fire(self, event: str) -> None:
         """Call those who registered for an event of the restarter."""
-        if isinstance(self._restarter, RemoteKernelRestarter):
-            self._restarter.fire(event)
+        restarter: Any = self._restarter
+        if isinstance(restarter, RemoteKernelRestarter):
+            restarter.fire(event)
 
     def start_restarter(self) -> None:
         """Watch the kernel. Without `autorestart` too: then it is left dead, with its reason."""
@@ -174,7 +179,8 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         self._check_free(kernel_id)
         name = self.parent.force_kernel_name or kwargs.get("kernel_name") or self.default_kernel_name
         await in_thread(self._check_kernelspec, name)
-        environ = launch_environment(client, [*self.parent.env_process_whitelist, *Settings(parent=self).inherited_envs])
+        inherited = [*self.parent.env_process_whitelist, *Settings(parent=self).inherited_envs]
+        environ = launch_environment(client, inherited)
         try:
             return str(await super().start_kernel(*args, kernel_id=kernel_id, env=environ, **kwargs))
         finally:
@@ -208,7 +214,7 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
     def _check_free(self, kernel_id: str) -> None:
         wanted = kernel_id.lower()
         if any(wanted == known.lower() for known in (*self._kernels, *self._pending_kernels)):
-            raise KernelIdInUse(f"There is a kernel with KERNEL_ID={kernel_id} already.")
+            raise KernelIdInUseError(f"There is a kernel with KERNEL_ID={kernel_id} already.")
 
     def _check_kernelspec(self, name: str) -> None:
         """See that the kernelspec and its process proxy can be used, before anything is started."""

@@ -25,9 +25,7 @@ class ElyraPersonality(JupyterWebsocketPersonality):
         ):
             for (path, *_), handler in zip(theirs, ours, strict=True):
                 own[url_path_join("/", self.parent.base_url, path)] = handler[1:]
-        return [
-            (pattern, *own.get(pattern, rest)) for pattern, *rest in super().create_request_handlers()
-        ]
+        return [(pattern, *own.get(pattern, rest)) for pattern, *rest in super().create_request_handlers()]
 
     async def shutdown(self) -> None:
         """End all kernels, side by side."""

@@ -29,7 +29,12 @@ async def process_end(process: subprocess.Popen[bytes]) -> int:
     except (AttributeError, OSError):  # another system, or it was reaped already
         return await in_thread(process.wait)
     ended: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+
+    def wake() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(descriptor, wake)
     try:
         await ended
     finally:

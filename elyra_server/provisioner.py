@@ -10,10 +10,12 @@ stays, and starts a new kernel on the same ports.
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
 from typing import Any
 
-from jupyter_client.provisioning import KernelProvisionerBase, LocalProvisioner
+from jupyter_client.connect import port_names
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from elyra_server.arguments import add_missing_flags, check_port_range, fill
 from elyra_server.environment import KERNEL_PREFIX, default_username
@@ -21,6 +23,7 @@ from elyra_server.errors import ElyraError, LaunchError
 from elyra_server.kernelspecs import proxy_class, stanza_of
 from elyra_server.launchers import KernelEnd, Launcher
 from elyra_server.listener import Listener
+from elyra_server.processproxies.base import polled_end
 from elyra_server.service import Service, in_thread, invoke
 from elyra_server.settings import Settings
 from elyra_server.users import check_user
@@ -83,7 +86,21 @@ class ProcessProxyProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Start the kernel, in place if its launcher is still there."""
-        return await Service.instance().call(self._launch(cmd, kwargs))
+        info = await Service.instance().call(self._launch(cmd, kwargs))
+        if self._remote:
+            self._load_into_manager(info)
+        return info
+
+    def _load_into_manager(self, info: Any) -> None:
+        """Give the manager the launcher's ports and key, and the connection file to remove in the end.
+
+        jupyter_client does so itself, but not where the file exists: a launcher on this host wrote it.
+        """
+        manager: Any = self.parent
+        for name in port_names:
+            setattr(manager, name, 0)
+        manager.load_connection_info(info)
+        manager._connection_file_written = True
 
     async def _launch(self, cmd: list[str], kwargs: dict[str, Any]) -> Any:
         if self.settings.test_block_launch > 0:
@@ -132,9 +149,9 @@ class ProcessProxyProvisioner(LocalProvisioner):
         listener = Listener.shared(self.settings)
         self._launcher = listener.register(str(self.kernel_id))
         self.process_proxy.launcher = self._launcher
-        port_range = self.process_proxy.proxy_config.get("port_range") if hasattr(
-            self.process_proxy, "proxy_config"
-        ) else None
+        port_range = (
+            self.process_proxy.proxy_config.get("port_range") if hasattr(self.process_proxy, "proxy_config") else None
+        )
         values = {
             "response_address": listener.response_address(bool(getattr(self.process_proxy, "local", False))),
             "public_key": listener.fingerprint,
@@ -215,9 +232,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
 
     async def _wait_ended(self) -> KernelEnd:
         if not callable(getattr(self.process_proxy, "ended", None)):
-            while await invoke(self.process_proxy.poll) is None:
-                await asyncio.sleep(3.0)
-            return KernelEnd("The kernel's process ended.", restartable=True)
+            return await polled_end(self.process_proxy.poll)
         end: KernelEnd = await self.process_proxy.ended()
         return end
 
@@ -241,8 +256,6 @@ class ProcessProxyProvisioner(LocalProvisioner):
 
     def _own_environment(self) -> dict[str, str]:
         """Return the environment of a launch outside the server: this process's, as in Jupyter."""
-        import os
-
         return dict(os.environ)
 
     def _complete(self, env: dict[str, str]) -> dict[str, str]:
@@ -257,16 +270,9 @@ class ProcessProxyProvisioner(LocalProvisioner):
         return env
 
 
-def _connection_info(info: dict[str, Any]) -> dict[str, Any]:
+def _connection_info(info: dict[str, Any]) -> Any:
     """Return connection info as jupyter_client wants it: the key in bytes."""
     result = dict(info)
     if isinstance(result.get("key"), str):
         result["key"] = result["key"].encode()
-    for name in ("curve_publickey", "curve_secretkey"):
-        if isinstance(result.get(name), str):
-            result[name] = result[name]
     return result
-
-
-if sys.platform == "win32":
-    raise ImportError("Elyra's server needs a POSIX system.")

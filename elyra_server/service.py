@@ -41,7 +41,7 @@ async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
                 future.set_result,
                 function(*args, **kwargs),
             )
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call was made
             outcome = (future.set_exception, error)
         try:
             loop.call_soon_threadsafe(finish, *outcome)
@@ -86,9 +86,7 @@ class Service:
         """Run a coroutine on the service's loop and return its result."""
         if asyncio.get_running_loop() is self.loop:
             return await coroutine
-        return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        )
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
 
     def call_and_wait(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Do the same from a thread without a loop, blocking it."""

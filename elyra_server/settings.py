@@ -176,9 +176,8 @@ class Settings(Configurable):
     impersonation_enabled = _bool(
         "ELYRA_IMPERSONATION_ENABLED", "Run kernels as KERNEL_USERNAME (spark-submit --proxy-user)."
     )
-    client_envs = _list(
-        "ELYRA_CLIENT_ENVS", "Variables, beside KERNEL_*, that a client may set for its kernel."
-    )
+    client_envs = _list("ELYRA_CLIENT_ENVS", "Variables, beside KERNEL_*, that a client may set for its kernel.")
     inherited_envs = _list(
-        "ELYRA_INHERITED_ENVS", "Variables of this server that every launch gets, beside PATH, HOME, locale and cluster."
+        "ELYRA_INHERITED_ENVS",
+        "Variables of this server that every launch gets, beside PATH, HOME, locale and where the cluster is.",
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from elyra_server.errors import KernelSpecError, UserNotAuthorized
+from elyra_server.errors import KernelSpecError, UserNotAuthorizedError
 from elyra_server.settings import Settings, split_list
 
 
@@ -32,7 +32,7 @@ def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> 
 
     Raises
     ------
-    UserNotAuthorized
+    UserNotAuthorizedError
         If the user may not.
     """
     authorized = _names(config, "authorized_users") or settings.authorized_users
@@ -40,9 +40,9 @@ def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> 
         return
     unauthorized = {*settings.unauthorized_users, *_names(config, "unauthorized_users")}
     if username in unauthorized:
-        raise UserNotAuthorized(f"User {username!r} is not authorized to start kernels here (unauthorized_users).")
+        raise UserNotAuthorizedError(f"User {username!r} is not authorized to start kernels here (unauthorized_users).")
     if authorized and username not in authorized:
-        raise UserNotAuthorized(f"User {username!r} is not among the authorized users of this kernelspec.")
+        raise UserNotAuthorizedError(f"User {username!r} is not among the authorized users of this kernelspec.")
 
 
 def _names(config: Mapping[str, Any], name: str) -> list[str]:

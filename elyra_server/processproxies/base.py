@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from elyra_server.kernelspecs import stanza_of
@@ -97,9 +97,14 @@ class BaseProcessProxyABC(abc.ABC):
 
     async def ended(self) -> KernelEnd:
         """Return when the process ended, and how. Asks `poll` unless a subclass knows better."""
-        while await invoke(self.poll) is None:
-            await asyncio.sleep(TIME_TO_DEAD)
-        return KernelEnd("The kernel's process ended.", restartable=True)
+        return await polled_end(self.poll)
 
-    async def release(self, now: bool) -> None:
+    async def release(self, now: bool) -> None:  # noqa: B027 - most have nothing to give back
         """Give back what the kernel held, when it is over for good; also after a failed launch."""
+
+
+async def polled_end(poll: Callable[[], Any]) -> KernelEnd:
+    """Return when a process that cannot say so itself ended."""
+    while await invoke(poll) is None:  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(TIME_TO_DEAD)
+    return KernelEnd("The kernel's process ended.", restartable=True)

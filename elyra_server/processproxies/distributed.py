@@ -64,6 +64,6 @@ class DistributedProcessProxy(RemoteProcessProxy):
         wanted = env.get("KERNEL_REMOTE_HOST")
         if wanted:
             if wanted not in hosts:
-                raise LaunchError(f"KERNEL_REMOTE_HOST={wanted!r} is not one of the hosts for kernels: {', '.join(hosts)}.")
+                raise LaunchError(f"KERNEL_REMOTE_HOST={wanted!r} is not one of the hosts: {', '.join(hosts)}.")
             return wanted
         return hosts[next(_turn) % len(hosts)]

@@ -14,7 +14,7 @@ from typing import Any
 from jupyter_client.launcher import launch_kernel
 
 from elyra_server.environment import check_launch_timeout
-from elyra_server.errors import KernelSpecError, LaunchError, LaunchTimeout, LinkError
+from elyra_server.errors import KernelSpecError, LaunchError, LaunchTimeoutError, LinkError
 from elyra_server.launchers import GRACE, KernelEnd, Launcher, quote_lines
 from elyra_server.listener import current_listener
 from elyra_server.processes import LocalProcess, describe_end, log_path, process_end
@@ -106,7 +106,7 @@ class RemoteProcessProxy(BaseProcessProxyABC):
 
     def __init__(self, kernel_manager: Any) -> None:
         super().__init__(kernel_manager)
-        self.launch_timeout = self.settings.kernel_launch_timeout
+        self.launch_timeout: float = self.settings.kernel_launch_timeout
         self.deadline = time.monotonic() + self.launch_timeout
         self._watches: list[asyncio.Task[None]] = []
 
@@ -127,9 +127,9 @@ class RemoteProcessProxy(BaseProcessProxyABC):
 
     @abc.abstractmethod
     def handle_timeout(self) -> Any:
-        """Raise `LaunchTimeout`, which becomes HTTP 500, once the launch limit is over."""
+        """Raise `LaunchTimeoutError`, which becomes HTTP 500, once the launch limit is over."""
         if time.monotonic() >= self.deadline:
-            raise LaunchTimeout(
+            raise LaunchTimeoutError(
                 f"The kernel was not ready within {self.launch_timeout:g} s (KERNEL_LAUNCH_TIMEOUT). "
                 f"{self.describe_progress()}"
             )
@@ -147,7 +147,7 @@ class RemoteProcessProxy(BaseProcessProxyABC):
 
     def remaining(self) -> float:
         """Return the seconds that the launch has left."""
-        return max(self.deadline - time.monotonic(), 0.0)
+        return max(float(self.deadline) - time.monotonic(), 0.0)
 
     def run_command(
         self, kernel_cmd: list[str], env: dict[str, str], cwd: Any = None, on_line: Callable[[str], None] | None = None
@@ -214,7 +214,8 @@ class RemoteProcessProxy(BaseProcessProxyABC):
         if self.command is None or not self.command.ended.done():
             return "The launch command ended."
         code = self.command.ended.result()
-        return f"The launch command {describe_end(code)} before the kernel was ready.{quote_lines(list(self.command.lines))}"
+        lines = quote_lines(list(self.command.lines))
+        return f"The launch command {describe_end(code)} before the kernel was ready.{lines}"
 
     # -- the kernel as a process, over the link ----------------------------------------------------
 

@@ -1,0 +1,188 @@
+"""Kernels as Spark applications in YARN's cluster mode."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from elyra_server import shipping, sparkoptions
+from elyra_server.applications import Application, ApplicationWatch
+from elyra_server.errors import LaunchError
+from elyra_server.hadoop import endpoints
+from elyra_server.processproxies.processproxy import RemoteProcessProxy
+from elyra_server.resourcemanager import Report, ResourceManagerError
+from elyra_server.service import in_thread
+from elyra_server.settings import parse_bool
+
+SUBMITTED = re.compile(r"\b(application_\d+_\d+)\b")
+
+END_PATIENCE = 4.0
+"""Seconds that an application has for its own end, once its launcher is gone."""
+
+KILL_PATIENCE = 30.0
+LATE_PATIENCE = 10.0
+"""Seconds to look for an application whose submission was stopped half way."""
+
+LINK_CHECKS = (0.5, 2.0, 8.0, 30.0)
+"""When, after a link was lost, YARN is asked whether the application is still there."""
+
+
+class YarnClusterProcessProxy(RemoteProcessProxy):
+    """Submits the launcher to YARN, finds its application, and kills that when it must."""
+
+    command_is_kernel = False
+    application: Application
+    applications: ApplicationWatch
+
+    async def launch_process(self, kernel_cmd: list[str], **kw: Any) -> None:
+        """Submit the application, and see that its kernel comes up."""
+        super().launch_process(kernel_cmd, **kw)
+        env = kw["env"]
+        self.application = Application(self.kernel_id)
+        self.applications = ApplicationWatch.shared(self._endpoints(env), self.settings, self._secure())
+        # A wrong endpoint has to be known before anything is submitted that could not be killed.
+        await self.applications.manager.connect()
+        await in_thread(self._ship_launcher, env)
+        self._staging = _staging_directory(env)
+        self.run_command(kernel_cmd, env, kw.get("cwd"), on_line=self._read_submitter)
+        await self.confirm_remote_startup(kernel_cmd, **kw)
+
+    async def confirm_remote_startup(self, kernel_cmd: list[str], **kw: Any) -> None:
+        """Wait for the launcher's report, the end of its submission or application, or of the limit."""
+        over = asyncio.ensure_future(self._application_over())
+        self.applications.watch(self.application)
+        try:
+            while not await self.receive_connection_info(self.remaining(), over):
+                self.handle_timeout()
+        finally:
+            over.cancel()
+            self.applications.unwatch(self.application)
+            self._remove_ticket()
+
+    def handle_timeout(self) -> None:
+        """Give the launch up when its time is over."""
+        super().handle_timeout()
+
+    def describe_progress(self) -> str:
+        """Return what is known about a launch that is not ready, YARN's word included."""
+        return f"{self.application.describe()} {super().describe_progress()}"
+
+    async def kill_without_link(self) -> None:
+        """Kill the application, when its launcher cannot be asked."""
+        self.launcher.end("The kernel's application was killed; its launcher could not be reached.")
+        self.service.spawn(self.applications.kill(self.application, KILL_PATIENCE), f"kill {self.application.id}")
+
+    def watch(self) -> None:
+        """Ask YARN for the cause when the link to the launcher is lost."""
+        super().watch()
+        self._watches.append(self.service.loop.create_task(self._watch_link()))
+
+    async def finish(self) -> None:
+        """See the application's end: by itself, or killed."""
+        if not hasattr(self, "applications"):
+            return
+        self._remove_ticket()
+        if self.command is not None and self.application.report is None:
+            await self._find_late()
+        if self.application.id is None or self.application.over.done():
+            return
+        if self.launcher.connection is not None:
+            await self._ask_until_over(END_PATIENCE)
+        if not self.application.over.done():
+            if not await self.applications.kill(self.application, KILL_PATIENCE):
+                self.log.error("Application %s could not be killed: %s", self.application.id, self.application.problem)
+            # spark-submit and YARN leave the staging directory of a killed application behind.
+            await in_thread(shutil.rmtree, self._staging / self.application.id, ignore_errors=True)
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _endpoints(self, env: dict[str, str]) -> list[str]:
+        config = self.proxy_config
+        own = [str(config.get(name) or "") for name in ("yarn_endpoint", "alt_yarn_endpoint")]
+        operator = [self.settings.yarn_endpoint, self.settings.alt_yarn_endpoint]
+        return endpoints(own if any(own) else operator, env)
+
+    def _secure(self) -> bool:
+        value = self.proxy_config.get("yarn_endpoint_security_enabled")
+        if value is None:
+            return bool(self.settings.yarn_endpoint_security_enabled)
+        try:
+            return parse_bool(str(value), "yarn_endpoint_security_enabled")
+        except ValueError as error:
+            raise LaunchError(f"process_proxy: {error}") from error
+
+    def _ship_launcher(self, env: dict[str, str]) -> None:
+        """Let Spark bring ticket and launcher to the worker."""
+        self._ticket = shipping.write_ticket(self.kernel_id, env.pop("ELYRA_LAUNCH_TICKET"))
+        launcher = shipping.launcher_zip()
+        env["ELYRA_LAUNCHER_PATH"] = str(launcher)
+        options = env.get("SPARK_OPTS", "")
+        env["SPARK_OPTS"] = sparkoptions.extend(options, env, self.kernel_id, self._ticket, launcher)
+
+    def _remove_ticket(self) -> None:
+        if hasattr(self, "_ticket"):
+            self._ticket.unlink(missing_ok=True)
+
+    def _read_submitter(self, line: str) -> None:
+        match = SUBMITTED.search(line)
+        if match and self.application.id is None:
+            self.application.id = match[1]
+            self.log.info("Kernel %s is %s", self.kernel_id, match[1])
+
+    async def _application_over(self) -> None:
+        report = await asyncio.shield(self.application.over)
+        # The launcher's own last words say more, and may be on their way.
+        await asyncio.wait({self.launcher.reported}, timeout=0.5)
+        raise LaunchError(f"The application ended before its kernel was ready. {self._describe_end(report)}")
+
+    async def _watch_link(self) -> None:
+        while True:
+            await self.launcher.lost.wait()
+            if self.launcher.gone.is_set():
+                return
+            for pause in LINK_CHECKS:
+                await asyncio.sleep(pause)
+                if not self.launcher.lost.is_set() or self.launcher.gone.is_set():
+                    break
+                await self.applications.ask_once(self.application)
+                if self.application.over.done():
+                    report = self.application.over.result()
+                    self.launcher.end(f"The kernel's application ended. {self._describe_end(report)}")
+                    return
+            while self.launcher.lost.is_set():  # until it called in again, or its lease is over
+                if self.launcher.gone.is_set():
+                    return
+                await asyncio.sleep(1.0)
+
+    async def _ask_until_over(self, patience: float) -> None:
+        self.applications.watch(self.application)
+        try:
+            await asyncio.wait({self.application.over}, timeout=patience)
+        finally:
+            self.applications.unwatch(self.application)
+
+    async def _find_late(self) -> None:
+        """Look for the application of a submission that was stopped: it may exist all the same."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LATE_PATIENCE
+        while self.application.report is None and loop.time() < deadline:
+            await self.applications.ask_once(self.application)
+            if self.application.report is None:
+                await asyncio.sleep(0.5)
+
+    @staticmethod
+    def _describe_end(report: Report) -> str:
+        says = f" YARN says: {report.diagnostics[:4000]}" if report.diagnostics else ""
+        return f"{report.id} is {report.state} ({report.final_status}).{says}"
+
+
+def _staging_directory(env: dict[str, str]) -> Path:
+    """Return where Spark stages submissions if the cluster's file system is the local one."""
+    match = re.search(r"spark\.yarn\.stagingDir=(?:file:(?://)?)?(/[^\s\"']+)", env.get("SPARK_OPTS", ""))
+    return Path(match[1] if match else env.get("HOME") or "/nonexistent") / ".sparkStaging"
+
+
+__all__ = ["ResourceManagerError", "YarnClusterProcessProxy"]

@@ -1,0 +1,67 @@
+"""What the server adds to a kernelspec's Spark options, so that its launcher arrives."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+TICKET_NAME = "elyra-ticket"
+
+
+def extend(options: str, environ: Mapping[str, str], kernel_id: str, ticket: Path, launcher: Path) -> str:
+    """Return SPARK_OPTS with what a launch in YARN's cluster mode needs.
+
+    What is set there stays as it is, except for the two lists of files, which are added to.
+
+    Parameters
+    ----------
+    options : str
+        SPARK_OPTS as the kernelspec has it, its variables not yet filled in.
+    environ : mapping
+        The launch's environment, for where Spark's defaults are.
+    kernel_id : str
+        The kernel, which the application is tagged with.
+    ticket, launcher : Path
+        The files to distribute.
+    """
+    result = options.strip()
+    for name, value in (
+        ("spark.yarn.tags", kernel_id.lower()),
+        ("spark.yarn.maxAppAttempts", "1"),
+        ("spark.yarn.submit.waitAppCompletion", "false"),
+        ("spark.yarn.am.waitTime", "480s"),
+    ):
+        if _find(result, name) is None:
+            result += f" --conf {name}={value}"
+    for name, value in (
+        ("spark.yarn.dist.files", f"{ticket.as_uri()}#{TICKET_NAME}"),
+        ("spark.yarn.dist.pyFiles", launcher.as_uri()),
+    ):
+        # The last --conf of a name wins, over Spark's defaults too: what was there goes along.
+        before = _find(result, name) or _default(environ, name)
+        merged = f"{before},{value}" if before else value
+        result += f" --conf {name}={merged if before and '$' in before else shlex.quote(merged)}"
+    return result.strip()
+
+
+def _find(options: str, name: str) -> str | None:
+    found = re.findall(rf"(?:^|[\s\"'=]){re.escape(name)}=([^\s\"']*)", options)
+    return found[-1] if found else None
+
+
+def _default(environ: Mapping[str, str], name: str) -> str:
+    home = environ.get("SPARK_HOME", "")
+    directory = environ.get("SPARK_CONF_DIR") or (f"{home}/conf" if home else "")
+    if not directory:
+        return ""
+    try:
+        lines = (Path(directory) / "spark-defaults.conf").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return ""
+    for line in lines:
+        match = re.match(rf"\s*{re.escape(name)}[\s=:]+(\S+)", line)
+        if match:
+            return match[1]
+    return ""
