@@ -42,6 +42,10 @@ JVM = [
     "--add-opens=java.base/java.lang=ALL-UNNAMED",
     "--add-opens=java.base/java.util=ALL-UNNAMED",
 ]
+SPARK_ENV = """\
+export SPARK_LOCAL_IP={}
+export SPARK_SUBMIT_OPTS="-Djava.io.tmpdir={} -XX:-UsePerfData $SPARK_SUBMIT_OPTS"
+"""
 LOG4J = """\
 log4j.rootLogger=INFO,console
 log4j.appender.console=org.apache.log4j.ConsoleAppender
@@ -72,6 +76,8 @@ class Yarn:
         HADOOP_CONF_DIR of this YARN.
     endpoint : str
         URL of the ResourceManager's REST API, as in ELYRA_YARN_ENDPOINT.
+    user : str
+        Whose applications these are.
     """
 
     def __init__(self, hadoop_lib: Path = HADOOP_LIB, heartbeat: float = 1.0) -> None:
@@ -80,6 +86,7 @@ class Yarn:
         self.directory = Path()
         self.conf_dir = Path()
         self.endpoint = ""
+        self.user = getpass.getuser()
         self._guardian: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Yarn:
@@ -160,6 +167,11 @@ class Yarn:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
+    def container_logs(self) -> list[Path]:
+        """Return the files that containers have written to, the oldest first."""
+        logs = (self.directory / "node" / "logs").glob("application_*/container_*/std*")
+        return sorted((log for log in logs if log.stat().st_size), key=lambda log: log.stat().st_mtime)
+
     def _request(self, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(
             self.endpoint + path,
@@ -222,7 +234,7 @@ class Yarn:
         client, scheduler, tracker, admin, web = (f"{LOOPBACK}:{port}" for port in free_ports(5))
         self.endpoint = f"http://{web}/ws/v1/cluster"
         core = {"fs.defaultFS": "file:///", "hadoop.tmp.dir": self.directory / "tmp"}
-        core["hadoop.http.staticuser.user"] = getpass.getuser()
+        core["hadoop.http.staticuser.user"] = self.user
         addresses = {
             "yarn.resourcemanager.address": client,
             "yarn.resourcemanager.scheduler.address": scheduler,
@@ -235,7 +247,9 @@ class Yarn:
         (self.conf_dir / "capacity-scheduler.xml").write_text(as_xml(QUEUES), encoding="utf-8")
         (self.conf_dir / "log4j.properties").write_text(LOG4J, encoding="utf-8")
         # Spark's own part of SPARK_CONF_DIR: everything on loopback, nothing outside the directory.
-        (self.conf_dir / "spark-env.sh").write_text(f"export SPARK_LOCAL_IP={LOOPBACK}\n", encoding="utf-8")
+        (self.conf_dir / "spark-env.sh").write_text(
+            SPARK_ENV.format(LOOPBACK, self.directory / "tmp"), encoding="utf-8"
+        )
         defaults = {
             "spark.yarn.stagingDir": f"file://{self.directory / 'staging'}",
             "spark.yarn.jars": f"local:{spark_home()}/jars/*",

@@ -1,0 +1,169 @@
+"""``make demo``: a notebook as a Spark application in YARN's cluster mode, on this machine alone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nbclient.exceptions import CellExecutionError
+from tornado.web import HTTPError
+
+from demo.notebook import connect, run
+from demo.server import KERNELSPECS, Server, ServerError
+from demo.yarn import Yarn, YarnError
+
+NOTEBOOK = Path(__file__).with_name("example.ipynb")
+KERNEL = "spark_python_yarn_cluster"
+LAUNCH_LIMIT = 150  # seconds; a busy machine takes longer than the server's default of 30
+END_LIMIT = 30.0
+
+
+class DemoError(RuntimeError):
+    """The demonstration did not do what it has to; the text says what."""
+
+
+class Demo:
+    """One demonstration, from an empty directory to an empty directory."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self.yarn = Yarn()
+        self.server: Server | None = None
+
+    def say(self, text: str) -> None:
+        """Print a step with the time since the beginning."""
+        lines = text.splitlines() or [""]
+        print(f"{time.monotonic() - self.begin:6.1f} s  {lines[0]}", flush=True)
+        for line in lines[1:]:
+            print(f"          {line}", flush=True)
+
+    def start(self) -> Server:
+        """Start YARN and the server."""
+        self.say("Starting YARN: a ResourceManager and a NodeManager ...")
+        self.yarn.start()
+        self.say(f"YARN is up, with one active node: {self.yarn.endpoint}")
+        environ = {**self.yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": str(LAUNCH_LIMIT)}
+        # In YARN's directory, which goes even if this process is killed.
+        self.server = Server(self.yarn.directory / "elyra", environ)
+        self.server.install(*KERNELSPECS, "--user", f"--python={sys.executable}", "--local-jars")
+        self.say(f"jupyter elyra install {' '.join(KERNELSPECS)}")
+        self.server.start()
+        self.say(f"jupyter elyra serves at {self.server.url}")
+        return self.server
+
+    async def run_notebook(self, server: Server) -> str:
+        """Run the example notebook and return its application's id."""
+        os.environ["KERNEL_USERNAME"] = self.yarn.user
+        manager = connect(server.url, server.token)
+        self.say(f"POST /api/kernels: {KERNEL} ...")
+        await manager.start_kernel(kernel_name=KERNEL)
+        try:
+            application = self._application_of(str(manager.kernel_id))
+            self.say(f"Kernel {manager.kernel_id} is ready: {application['id']}, {application['state']}")
+            outputs = await run(NOTEBOOK, manager, self.say)
+        finally:
+            begin = time.monotonic()
+            await manager.shutdown_kernel()
+            self.say(f"DELETE /api/kernels/{manager.kernel_id}: answered after {time.monotonic() - begin:.2f} s")
+        self._check(outputs, application["id"])
+        await self._wait_until_succeeded(application["id"])
+        self.say(f"YARN says that {application['id']} is FINISHED, SUCCEEDED.")
+        return str(application["id"])
+
+    def stop(self) -> None:
+        """End everything that was started; again is harmless."""
+        if self.server is not None:
+            self.server.stop()
+        self.yarn.stop()
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """Print the cause and the logs, which are gone afterwards, and exit."""
+        if self.server is not None:
+            self._show_log(str(self.server.log_file), self.server.log_tail())
+        for log in self.yarn.container_logs():
+            self._show_log(str(log), "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
+        text = error.log_message if isinstance(error, HTTPError) and error.log_message else str(error)
+        self.say(f"The demonstration failed: {text}")
+        self.stop()
+        sys.exit(1)
+
+    def _application_of(self, kernel_id: str) -> dict[str, Any]:
+        tagged = [each for each in self.yarn.applications() if kernel_id in each["applicationTags"]]
+        if len(tagged) != 1:
+            raise DemoError(f"YARN has {len(tagged)} applications with the tag {kernel_id} instead of 1.")
+        return tagged[0]
+
+    def _check(self, outputs: list[str], application_id: str) -> None:
+        found = re.search(r"(application_\d+_\d+) (\S+) (\S+)", outputs[-1])
+        if found is None or found.groups() != (application_id, "yarn", "cluster"):
+            raise DemoError(f"The notebook's last output is {outputs[-1]!r}, not {application_id} yarn cluster.")
+        self.say(f"The notebook's result: {outputs[-2].strip()}")
+        self.say(f"It came from {application_id}, master yarn, deploy mode cluster.")
+
+    async def _wait_until_succeeded(self, application_id: str) -> None:
+        deadline = time.monotonic() + END_LIMIT
+        while True:
+            state = await asyncio.to_thread(self.yarn.application, application_id)
+            if state["state"] in ("FINISHED", "FAILED", "KILLED"):
+                break
+            if time.monotonic() > deadline:
+                raise DemoError(f"{application_id} is still {state['state']} {END_LIMIT:.0f} s after its kernel's end.")
+            await asyncio.sleep(0.1)
+        if state["finalStatus"] != "SUCCEEDED":
+            raise DemoError(f"{application_id} is {state['state']}, {state['finalStatus']}: {state['diagnostics']}")
+
+    @staticmethod
+    def _show_log(name: str, tail: str) -> None:
+        if tail:
+            print(f"--- {name}\n{tail}\n---", flush=True)
+
+
+def interrupted(*_: object) -> NoReturn:
+    """Treat SIGTERM and SIGHUP as Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the demonstration; with ``--once`` exit after the notebook."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="exit after the notebook; 0 only if all of it worked")
+    once = parser.parse_args().once
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, interrupted)
+    demo = Demo()
+    application = ""
+    try:
+        server = demo.start()
+        application = asyncio.run(demo.run_notebook(server))
+        demo.say("To attach a JupyterLab:")
+        print(f"JUPYTER_GATEWAY_AUTH_TOKEN={server.token} jupyter lab --gateway-url={server.url}", flush=True)
+        if not once:
+            demo.say("Serving until Ctrl-C.")
+            assert server.process is not None
+            code = server.process.wait()
+            raise ServerError(f"jupyter elyra ended with code {code}.")
+    except KeyboardInterrupt:
+        once = False
+    except (YarnError, ServerError, DemoError, CellExecutionError, HTTPError, OSError, RuntimeError) as error:
+        demo.fail(error)
+    finally:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
+        demo.say("Ending the server, its kernels and YARN ...")
+        demo.stop()
+    if demo.yarn.directory.exists():
+        demo.fail(DemoError(f"{demo.yarn.directory} was left behind."))
+    demo.say("Nothing is left.")
+    if once:
+        print(f"demo: ok {application} yarn cluster", flush=True)
+
+
+if __name__ == "__main__":
+    main()
