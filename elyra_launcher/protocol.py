@@ -6,8 +6,19 @@ it knows nothing of sockets, so that both sides (and their tests) share it as it
 is. It is the only module of the launcher that the server imports.
 """
 
+from __future__ import annotations
+
 import json
-from typing import Any, Dict, List, Optional, Union
+
+TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
+if TYPE_CHECKING:
+    from typing import Any, Dict, Union
+
+    Message = Dict[str, Any]
+    Id = Union[int, str]
+else:
+    Message = dict
+    Id = object
 
 VERSION = 2
 """The version that ``hello`` names."""
@@ -64,32 +75,29 @@ INTERNAL_ERROR = -32603
 REJECTED = -32001
 """The ticket or resume token is not, or no longer, valid."""
 
-Message = Dict[str, Any]
-Id = Union[int, str]
-
 
 class ProtocolError(Exception):
     """The other side sent something that is not a message; the connection is over."""
 
 
-def request(id: Id, method: str, params: Optional[Message] = None) -> Message:
+def request(number: Id, method: str, params: Message | None = None) -> Message:
     """Return a request, which the other side has to answer under the same id."""
-    return {"jsonrpc": "2.0", "id": id, "method": method, "params": params or {}}
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params or {}}
 
 
-def notification(method: str, params: Optional[Message] = None) -> Message:
+def notification(method: str, params: Message | None = None) -> Message:
     """Return a notification, which has no answer."""
     return {"jsonrpc": "2.0", "method": method, "params": params or {}}
 
 
-def result(id: Id, value: Optional[Message] = None) -> Message:
+def result(number: Id, value: Message | None = None) -> Message:
     """Return the answer to the request of that id."""
-    return {"jsonrpc": "2.0", "id": id, "result": value or {}}
+    return {"jsonrpc": "2.0", "id": number, "result": value or {}}
 
 
-def error(id: Optional[Id], code: int, message: str) -> Message:
+def error(number: Id | None, code: int, message: str) -> Message:
     """Return the answer to a request that could not be carried out."""
-    return {"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}
+    return {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": message}}
 
 
 def encode(message: Message) -> bytes:
@@ -121,8 +129,8 @@ def decode(line: bytes) -> Message:
         raise ProtocolError("a line is not JSON in UTF-8") from problem
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise ProtocolError("a line is not a JSON-RPC 2.0 object")
-    id = message.get("id")
-    if isinstance(id, bool) or not isinstance(id, (int, str, type(None))):
+    number = message.get("id")
+    if isinstance(number, bool) or not isinstance(number, (int, str, type(None))):
         raise ProtocolError("the id of a message is neither a number nor a string")
     if "method" in message:
         if not isinstance(message["method"], str):
@@ -147,7 +155,7 @@ class LineReader:
         self.limit = limit
         self._partial = bytearray()
 
-    def feed(self, data: bytes) -> List[Message]:
+    def feed(self, data: bytes) -> list[Message]:
         """Return the messages that `data` completes.
 
         Raises

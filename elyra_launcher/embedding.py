@@ -1,0 +1,146 @@
+"""For a kernel that is there already: report it from within its own process.
+
+No process is started and none is supervised; what is left of a launcher is its link,
+which lives in a thread and calls back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from . import __version__, protocol
+from .arguments import parse
+from .channel import Owner, open_channel
+from .connection import ConnectionFile
+from .errors import LauncherError, RequestError, UsageError
+from .eventloop import Loop
+from .main import take_ticket
+
+TYPE_CHECKING = False  # as in the other modules
+if TYPE_CHECKING:
+    from typing import Any, Callable, Sequence
+
+CLOSE_LIMIT = 2.0
+
+
+def report(
+    argv: Sequence[str] | None = None,
+    *,
+    interrupt: Callable[[], object] | None = None,
+    shutdown: Callable[[], object] | None = None,
+) -> Report:
+    """Report the kernel in this process to its server and keep the link.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        A launch's arguments, by default those of this process. The connection file that they
+        name exists and has the kernel's ports.
+    interrupt : callable, optional
+        Interrupts what the kernel does; by default SIGINT to this process.
+    shutdown : callable, optional
+        Ends the kernel; by default SIGTERM to this process.
+
+    Returns
+    -------
+    Report
+        Close it when the kernel ends. Both callables are called in its thread, and
+        `shutdown` also when the server is gone for good.
+
+    Raises
+    ------
+    UsageError
+        If the arguments name no server, or no connection file that exists.
+    """
+    options = parse(sys.argv[1:] if argv is None else argv, os.environ)
+    if not options.addresses or not os.path.exists(options.connection_file):
+        raise UsageError("report() needs --response-address and the connection file of a kernel that is there")
+    info = ConnectionFile(options.connection_file, os.environ).info
+    me = {"kernel_id": options.kernel_id, "pid": os.getpid(), "pgid": os.getpgrp()}
+    link = Report({**info, **me}, interrupt or _interrupt_self, shutdown or _end_self)
+    link.start(options)
+    return link
+
+
+def _interrupt_self() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _end_self() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Report(Owner):
+    """The link of a kernel that reports itself."""
+
+    def __init__(self, info: dict[str, Any], interrupt: Callable[[], object], shutdown: Callable[[], object]) -> None:
+        self._info = info
+        self._interrupt = interrupt
+        self._shutdown = shutdown
+        self._requested = False
+        self._loop = Loop()
+        self._thread = threading.Thread(target=self._loop.run, name="elyra link", daemon=True)
+
+    def start(self, options: Any) -> None:
+        """Dial; the link lives in a thread from now on."""
+        self._channel = open_channel(self._loop, self, options, take_ticket(os.environ))
+        self._channel.start()
+        self._thread.start()
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """Tell the server that the kernel ends, and end the link."""
+        told: dict[str, Any] = {
+            "code": code,
+            "signal": None,
+            "reason": reason,
+            "output": [],
+            "requested": self._requested,
+        }
+
+        def say() -> None:
+            if self._channel.established:
+                self._channel.exit(told, lambda answer: self._loop.stop())
+            else:
+                self._loop.stop()
+
+        if self._thread.is_alive():
+            self._loop.call_threadsafe(say)
+            self._thread.join(CLOSE_LIMIT)
+        if not self._thread.is_alive():
+            self._channel.close()
+            self._loop.close()
+
+    def hello(self) -> dict[str, Any]:
+        return {
+            "kernel_id": self._info["kernel_id"],
+            "launcher": __version__,
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "state": protocol.RUNNING,
+            "connection": self._info,
+        }
+
+    def linked(self) -> None:
+        self._channel.connection(self._info, 0)
+
+    def lost(self, reason: str) -> None:
+        print(f"elyra_launcher: the connection to the server broke ({reason}); dialling again", file=sys.stderr)
+
+    def gave_up(self, error: LauncherError) -> None:
+        print(f"elyra_launcher: {error}", file=sys.stderr)
+        self._loop.stop()
+        self._shutdown()
+
+    def request(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        signum = params.get("signum")
+        if method == protocol.INTERRUPT or (method == protocol.SIGNAL and signum == signal.SIGINT):
+            self._interrupt()
+        elif method == protocol.SHUTDOWN or (method == protocol.SIGNAL and signum in (signal.SIGTERM, signal.SIGKILL)):
+            self._requested = True
+            self._loop.call_later(0, self._shutdown)
+        elif method != protocol.SIGNAL:
+            raise RequestError(protocol.METHOD_NOT_FOUND, f"a kernel that reports itself cannot {method[:100]}")
+        return {"alive": True} if method == protocol.SIGNAL else {}

@@ -1,0 +1,114 @@
+"""How a kernel is started, interrupted and stopped: one small class per family."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from .errors import UsageError
+
+TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
+if TYPE_CHECKING:
+    from .arguments import Options
+    from .process import Process
+
+
+class Kernel:
+    """Any Jupyter kernel, started by its command.
+
+    Derive from it for a kernel that wants more, and hand the class to `launch`. Every
+    method is a hook that may be overridden; none may block for long.
+
+    Parameters
+    ----------
+    options : Options
+        What was asked for.
+
+    Attributes
+    ----------
+    options : Options
+        The same.
+    connection_file : str
+        The path of the connection file; set before any hook is called.
+    """
+
+    name = ""
+    """What ``kernel_name`` in the connection info says."""
+
+    binds_itself = False
+    """Whether the kernel binds ports of its own choice where the file has zeros. It then
+    writes them to the descriptor that ``ELYRA_READY_FD`` names, in one line: shell, iopub,
+    stdin, hb, control."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.connection_file = ""
+
+    def environment(self, environ: dict[str, str]) -> dict[str, str]:
+        """Return the environment of the kernel's process.
+
+        Parameters
+        ----------
+        environ : dict of str to str
+            The launcher's own, without what is not meant for the kernel.
+        """
+        return environ
+
+    def command(self) -> list[str]:
+        """Return the command that starts the kernel.
+
+        ``{connection_file}`` and ``{kernel_id}`` are filled in.
+        """
+        values = {"{connection_file}": self.connection_file, "{kernel_id}": self.options.kernel_id}
+        command = []
+        for word in self.options.command + self.options.kernel_arguments:
+            for placeholder, value in values.items():
+                word = word.replace(placeholder, value)
+            command.append(word)
+        return command
+
+    def before_start(self) -> None:
+        """Do what has to be done each time before the kernel starts; here nothing."""
+
+    def interrupt(self, process: Process) -> None:
+        """Interrupt what the kernel does: here by SIGINT to its process group."""
+        process.signal(signal.SIGINT)
+
+    def stop(self, process: Process) -> None:
+        """Ask the kernel to end; it is killed when it does not: here by SIGTERM."""
+        process.signal(signal.SIGTERM)
+
+
+class PythonKernel(Kernel):
+    """ipykernel, which binds its ports itself and tells which it got."""
+
+    name = "python3"
+    binds_itself = True
+
+    def command(self) -> list[str]:
+        """Return the command of `elyra_launcher.python_kernel` in this interpreter.
+
+        The kernel's ``PYTHONPATH`` stays as the user has it, wherever this package is.
+        """
+        location = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        start = "import sys; sys.path[0] = sys.argv[1]; from elyra_launcher.python_kernel import main; main()"
+        command = [sys.executable, "-c", start, location, self.connection_file, self.options.spark_mode]
+        if self.options.kernel_class_name:
+            command.append("--IPKernelApp.kernel_class=" + self.options.kernel_class_name)
+        return command + self.options.kernel_arguments
+
+
+def kernel_for(options: Options) -> Kernel:
+    """Return the kernel that a command line asks for.
+
+    Raises
+    ------
+    UsageError
+        If it names no command where one is needed.
+    """
+    if not options.command:
+        return PythonKernel(options)
+    if not any("{connection_file}" in word for word in options.command):
+        raise UsageError("the command behind -- has no {connection_file}, so the kernel would not find its ports")
+    return Kernel(options)

@@ -1,0 +1,74 @@
+"""The one way in: from a command line to the exit code of a launch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from .arguments import InformationRequested, parse
+from .errors import OK, LauncherError, UsageError
+from .kernels import kernel_for
+from .protocol import FINGERPRINT_PREFIX
+
+TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
+if TYPE_CHECKING:
+    from typing import Callable, MutableMapping, Sequence
+
+    from .arguments import Options
+    from .kernels import Kernel
+
+TICKET_VARIABLE = "ELYRA_LAUNCH_TICKET"
+TICKET_FILE = "elyra-ticket"
+
+
+def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel] | None = None) -> int:
+    """Launch a kernel and supervise it to its end.
+
+    It has to be called in the main thread, since it is signals that tell of a kernel's end.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments, without the program's name; by default those of this process.
+    kernel : callable, optional
+        What makes the kernel from the options: usually a class derived from `Kernel`. By
+        default ipykernel, or the command that stands behind ``--``.
+
+    Returns
+    -------
+    int
+        The exit code for this process: the kernel's own; 128 + n for a kernel that signal n
+        ended; 64 for wrong arguments, 69 for a server that cannot be reached, 70 for a failure
+        of the launcher, 73 for ports or a connection file that cannot be had, 75 for a server
+        that rejects the launcher or is not the right one.
+    """
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv, os.environ)
+        ticket = take_ticket(os.environ)
+        if options.addresses and options.public_key.startswith(FINGERPRINT_PREFIX) and not ticket:
+            raise UsageError(f"the launch has no ticket: neither {TICKET_VARIABLE} nor a file ./{TICKET_FILE} is there")
+        chosen = (kernel or kernel_for)(options)
+    except InformationRequested as asked:
+        print(asked, end="")
+        return OK
+    except LauncherError as error:
+        print(f"elyra_launcher: {error}\nTry: python -m elyra_launcher --help", file=sys.stderr)
+        return error.exit_code
+    from .supervisor import Supervisor
+
+    return Supervisor(chosen, ticket).run()
+
+
+def take_ticket(environ: MutableMapping[str, str]) -> str:
+    """Return the launch's ticket and leave no trace of it.
+
+    It comes in the environment, or into a YARN container as a file.
+    """
+    ticket = environ.pop(TICKET_VARIABLE, "")
+    if not ticket and "CONTAINER_ID" in environ:
+        with suppress(OSError):
+            with open(TICKET_FILE, encoding="ascii") as file:
+                ticket = file.read()
+            os.unlink(TICKET_FILE)
+    return ticket.strip()

@@ -1,0 +1,262 @@
+"""A kernel's process: started in a session of its own, watched, signalled, reaped.
+
+`subprocess` would do, but costs more memory and time than all that is needed here,
+and hides the moment before the kernel's process group is gone for good.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from .errors import KernelStartError
+from .eventloop import READ, WRITE
+
+TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
+if TYPE_CHECKING:
+    from typing import Callable, Sequence
+
+    from .eventloop import Loop
+
+TAIL_LINES = 30
+TAIL_BYTES = 8192
+# What is held back for a reader of our own output who is slow; beyond it is lost,
+# so that nobody's slowness stalls a kernel.
+BACKLOG = 262144
+
+
+class Tail:
+    """The last lines of an output."""
+
+    def __init__(self) -> None:
+        self._text = b""
+
+    def add(self, data: bytes) -> None:
+        self._text = (self._text + data)[-TAIL_BYTES:]
+
+    def lines(self) -> list[str]:
+        """Return at most `TAIL_LINES` lines."""
+        return self._text.decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
+
+
+class Outlet:
+    """One of the launcher's own outputs, which may be slow or gone."""
+
+    def __init__(self, loop: Loop, descriptor: int) -> None:
+        self._loop = loop
+        self._descriptor = descriptor
+        self._held = b""
+        self._watched = False
+
+    def write(self, data: bytes) -> None:
+        """Pass data on, now or when the reader is ready."""
+        self._held = (self._held + data)[-BACKLOG:]
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the reader takes without blocking."""
+        import select
+
+        try:
+            while self._held and select.select([], [self._descriptor], [], 0)[1]:
+                # A pipe that is ready takes this many bytes at once.
+                sent = os.write(self._descriptor, self._held[:4096])
+                self._held = self._held[sent:]
+        except BlockingIOError:
+            pass  # somebody else filled it
+        except (OSError, ValueError):
+            self._held = b""  # nobody reads it any more
+        self._watch(bool(self._held))
+
+    def _watch(self, wanted: bool) -> None:
+        if wanted == self._watched:
+            return
+        self._watched = wanted
+        if not wanted:
+            self._loop.unwatch(self._descriptor)
+            return
+        # Only what can be full can be watched: files never are.
+        self._loop.watch(self._descriptor, WRITE, self.flush)
+
+
+class Process:
+    """A process with its own session, whose end is noticed and explained.
+
+    Parameters
+    ----------
+    loop : Loop
+        Where its output is read.
+    outlets : dict of int to Outlet
+        Where its standard output (1) and error (2) go.
+
+    Attributes
+    ----------
+    pid : int
+        The process, which also leads its process group.
+    code, signum : int or None
+        How it ended: an exit code or a signal; both None while it runs.
+    """
+
+    def __init__(self, loop: Loop, outlets: dict[int, Outlet]) -> None:
+        self._loop = loop
+        self._outlets = outlets
+        self._pipes: dict[int, int] = {}
+        self.tail = Tail()
+        self.pid = 0
+        self.code: int | None = None
+        self.signum: int | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.pid != 0 and self.code is None and self.signum is None
+
+    def start(
+        self,
+        command: Sequence[str],
+        environ: dict[str, str],
+        inherited: Sequence[int] = (),
+        before_exec: Callable[[], None] | None = None,
+    ) -> None:
+        """Start the command.
+
+        Parameters
+        ----------
+        inherited : sequence of int
+            Descriptors that it gets besides its standard ones.
+        before_exec : callable, optional
+            Called in the new process just before the command replaces it.
+
+        Raises
+        ------
+        KernelStartError
+            If the command cannot be executed.
+        """
+        pipes = {target: os.pipe() for target in self._outlets}
+        problem_read, problem_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            outputs = {target: pipe[1] for target, pipe in pipes.items()}
+            _become(command, environ, outputs, inherited, before_exec, problem_write)
+        self.pid = pid
+        os.close(problem_write)
+        for target, (read_end, write_end) in pipes.items():
+            os.close(write_end)
+            os.set_blocking(read_end, False)
+            self._pipes[read_end] = target
+            self._watch(read_end)
+        with os.fdopen(problem_read, "rb") as problem:
+            reason = problem.read().decode("utf-8", "replace")
+        if reason:
+            os.waitpid(pid, 0)
+            self.pid = 0
+            self.close()
+            raise KernelStartError(f"the kernel's command {command[0]!r} cannot be executed: {reason}")
+
+    def signal(self, signum: int) -> bool:
+        """Send a signal to the process group; return whether the process was alive."""
+        if not self.alive:
+            return False
+        try:
+            os.killpg(self.pid, signum)
+        except ProcessLookupError:
+            # Its session is made just before exec.
+            os.kill(self.pid, signum)
+        return True
+
+    def reap(self) -> bool:
+        """Note the end of the process; return whether it just ended.
+
+        What is left of its process group ends with it. That comes before the process
+        is reaped: until then its number cannot be another's.
+        """
+        if not self.alive or os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return False
+        with suppress(ProcessLookupError, PermissionError):  # nothing left
+            os.killpg(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        if os.WIFSIGNALED(status):
+            self.signum = os.WTERMSIG(status)
+        else:
+            self.code = os.WEXITSTATUS(status)
+        return True
+
+    def close(self) -> None:
+        """Read what is left of the output and let go of it."""
+        for descriptor in list(self._pipes):
+            # A process that left the group may hold the other end: what is there must do.
+            for _ in range(BACKLOG // 65536):
+                if descriptor not in self._pipes or not self._read(descriptor):
+                    break
+            if descriptor in self._pipes:
+                self._drop(descriptor)
+
+    def _watch(self, descriptor: int) -> None:
+        self._loop.watch(descriptor, READ, lambda: self._read(descriptor))
+
+    def _read(self, descriptor: int) -> bool:
+        try:
+            data = os.read(descriptor, 65536)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(descriptor)
+            return False
+        self.tail.add(data)
+        self._outlets[self._pipes[descriptor]].write(data)
+        return True
+
+    def _drop(self, descriptor: int) -> None:
+        self._loop.unwatch(descriptor)
+        os.close(descriptor)
+        del self._pipes[descriptor]
+
+
+def _become(
+    command: Sequence[str],
+    environ: dict[str, str],
+    outputs: dict[int, int],
+    inherited: Sequence[int],
+    before_exec: Callable[[], None] | None,
+    problem: int,
+) -> None:
+    """Turn the forked copy of the launcher into the kernel; does not return."""
+    try:
+        signal.set_wakeup_fd(-1)
+        os.setsid()
+        for signum in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(signum, signal.SIG_DFL)  # Python ignores them; kernels expect otherwise
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for target, descriptor in outputs.items():
+            os.dup2(descriptor, target)
+        for descriptor in inherited:
+            os.set_inheritable(descriptor, True)
+        if before_exec is not None:
+            before_exec()
+        os.execvpe(command[0], list(command), environ)
+    except OSError as error:
+        os.write(problem, (error.strerror or str(error)).encode())
+    except BaseException as error:  # noqa: BLE001 - must never return into a second launcher
+        os.write(problem, repr(error).encode())
+    finally:
+        os._exit(127)
+
+
+def end_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when the process `parent` dies (Linux only).
+
+    It outlives ``exec``, is no thread's business, and needs nothing of the one that is
+    watched: also one that is killed takes its kernel along.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it died before
+        os._exit(128 + signal.SIGKILL)

@@ -1,0 +1,367 @@
+"""Supervise a kernel for its server: report it, obey, and say how it ended.
+
+A supervisor sits between a `Runner`, which has the kernel, and a `Channel`, which has
+the server. It ends when the kernel ended and nobody wants it back, when it is told to,
+when the server is gone for good, and when its own parent is; the kernel ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from . import __version__, protocol
+from .channel import Channel, Owner, open_channel
+from .errors import INTERNAL, OK, LauncherError, RequestError
+from .eventloop import READ, Loop
+from .runner import Runner
+
+TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .eventloop import Timer
+    from .kernels import Kernel
+    from .process import Process
+    from .spark_driver import SparkDriver
+
+TERMINATION_GRACE = 0.15
+"""Seconds between SIGTERM and SIGKILL when the launcher itself is to end; YARN kills
+what is left of a container 0.25 s after it asked."""
+
+RESTART_GRACE = 2.0
+"""Seconds that a kernel has to end by itself before it is restarted."""
+
+REPORT_LIMIT = 12.0
+"""Seconds for which a failure waits for the server that it is to be told to."""
+
+PARENT_CHECK = 1.0
+"""Seconds between two looks at the parent, where the system cannot tell of its end."""
+
+
+class Ended(LauncherError):  # noqa: N818 - an end, not an error of anybody
+    """Somebody outside ended the launcher."""
+
+    code = "ended"
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Supervisor(Owner):
+    """One launch, from the start of the kernel to the end of everything.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        What is started and how.
+    ticket : str
+        The launch's proof towards the server.
+    """
+
+    def __init__(self, kernel: Kernel, ticket: str) -> None:
+        self._kernel = kernel
+        self._ticket = ticket
+        self._loop = Loop()
+        self._runner = Runner(self._loop, kernel, self._kernel_listens, self._kernel_ended)
+        self._channel = Channel(self._loop, self)
+        self._driver: SparkDriver | None = None
+        self._restarts = 0
+        self._restarting = False
+        self._requested = False
+        self._was_linked = False
+        self._gave_up = False
+        self._report: dict[str, Any] | None = None
+        self._problem: LauncherError | None = None
+        self._held: Timer | None = None
+        self._exit_code = OK
+
+    def run(self) -> int:
+        """Supervise to the end and return the launcher's exit code."""
+        self._loop.handle_signals(
+            {
+                signal.SIGCHLD: self._runner.reap,
+                signal.SIGTERM: lambda: self._end_with(signal.SIGTERM),
+                signal.SIGINT: lambda: self._end_with(signal.SIGINT),
+                signal.SIGHUP: lambda: self._end_with(signal.SIGHUP),
+            }
+        )
+        try:
+            self._begin()
+            self._loop.run()
+        except Exception as error:  # noqa: BLE001 - the edge of the loop: the server is told before it is the end
+            import traceback
+
+            traceback.print_exc()
+            self._exit_code = INTERNAL
+            self._tell_problem(LauncherError(f"internal error: {error!r}"))
+        finally:
+            self._runner.remove()
+            self._channel.close()
+            self._loop.close()
+            if self._driver is not None:
+                self._driver.finish(self._exit_code == OK)
+        return self._exit_code
+
+    def _begin(self) -> None:
+        """Start the kernel, and while it starts everything else."""
+        try:
+            self._runner.start()
+        except LauncherError as error:
+            self._fail(error)
+        self._channel = open_channel(self._loop, self, self._kernel.options, self._ticket)
+        self._channel.start()
+        self._watch_parent()
+        if "PYSPARK_GATEWAY_PORT" in os.environ:
+            from .spark_driver import SparkDriver
+
+            self._driver = SparkDriver.attach(dict(os.environ))
+
+    # -- the kernel
+
+    def _kernel_listens(self) -> None:
+        if self._channel.established:
+            self._channel.connection(self._info(), self._restarts)
+        if self._driver is not None and self._restarts == 0:
+            seconds = self._driver.context_deadline()
+            if seconds is not None:
+                driver = self._driver
+                self._loop.call_later(seconds, lambda: self._loop.in_thread(driver.ensure_context, _ignore))
+
+    def _kernel_ended(self) -> None:
+        if self._restarting:
+            self._start_again()
+            return
+        process = self._runner.process
+        self._report = {
+            "code": process.code,
+            "signal": process.signum,
+            "reason": self._reason(),
+            "output": process.tail.lines(),
+            "requested": self._requested,
+        }
+        if self._problem is None:
+            crashed = 128 + process.signum if process.signum else process.code
+            self._exit_code = OK if self._requested else crashed or OK
+        self._deliver()
+
+    def _reason(self) -> str:
+        if self._requested:
+            return "The kernel was shut down."
+        return "" if self._runner.ever_listened else "The kernel ended before it listened."
+
+    def _deliver(self) -> None:
+        """Tell the server how it ended, if there is one to be told, and end."""
+        if self._channel.established:
+            if self._problem is not None:
+                self._tell_problem(self._problem)
+                self._loop.stop()
+            elif self._report is not None:
+                self._channel.exit(self._report, self._told)
+        elif self._was_linked or self._abandoned():
+            self._loop.stop()
+        else:
+            self._loop.call_later(REPORT_LIMIT, self._loop.stop)
+
+    def _abandoned(self) -> bool:
+        """Whether the end came from outside, or from the server's absence: nobody waits for a report."""
+        return isinstance(self._problem, Ended) or self._gave_up
+
+    def _told(self, answer: dict[str, Any]) -> None:
+        seconds = answer.get("seconds")
+        if answer.get("action") != protocol.ACTION_HOLD or self._requested or not isinstance(seconds, (int, float)):
+            self._loop.stop()
+            return
+        self._held = self._loop.call_later(seconds, self._loop.stop)
+
+    def _start_again(self) -> None:
+        """Start the kernel anew, once Spark has forgotten the old one."""
+        self._restarting = True
+        if self._driver is not None:
+            self._loop.in_thread(self._driver.restarting, lambda _: self._restart_now())
+        else:
+            self._restart_now()
+
+    def _restart_now(self) -> None:
+        self._restarting = False
+        self._restarts += 1
+        self._report = None
+        try:
+            self._runner.restart()
+        except LauncherError as error:
+            self._fail(error)
+            self._deliver()
+
+    # -- the end
+
+    def _fail(self, problem: LauncherError) -> None:
+        """End for a reason of the launcher's own."""
+        if self._problem is not None:
+            return
+        self._problem = problem
+        self._exit_code = problem.exit_code
+        print(f"elyra_launcher: {problem}", file=sys.stderr, flush=True)
+
+    def _end_with(self, signum: int) -> None:
+        self._end_because(f"the launcher was ended by {signal.Signals(signum).name}", 128 + signum)
+
+    def _end_because(self, message: str, exit_code: int) -> None:
+        """End the kernel quickly, and with it the launcher."""
+        self._fail(Ended(message, exit_code))
+        self._end_kernel(TERMINATION_GRACE)
+
+    def _end_kernel(self, grace: float) -> None:
+        self._restarting = False
+        if not self._runner.process.alive:
+            self._deliver()
+            return
+        self._kernel.stop(self._runner.process)
+        self._kill_later(grace)
+
+    def _kill_later(self, seconds: float) -> None:
+        process = self._runner.process
+        self._loop.call_later(seconds, lambda: _signal(process, signal.SIGKILL))
+
+    def _tell_problem(self, problem: LauncherError) -> None:
+        if self._channel.established:
+            self._channel.error(problem.code, str(problem), self._runner.process.tail.lines())
+
+    def _watch_parent(self) -> None:
+        parent = os.getppid()
+        if parent == 1:
+            return
+        try:
+            descriptor = os.pidfd_open(parent)
+        except (AttributeError, OSError):  # before Python 3.9 and Linux 5.3
+            self._loop.call_later(PARENT_CHECK, lambda: self._look_at_parent(parent))
+            return
+        self._loop.watch(descriptor, READ, lambda: self._parent_died(descriptor))
+        self._look_at_parent(parent, again=False)
+
+    def _look_at_parent(self, parent: int, again: bool = True) -> None:
+        if os.getppid() != parent:
+            self._parent_died(-1)
+        elif again:
+            self._loop.call_later(PARENT_CHECK, lambda: self._look_at_parent(parent))
+
+    def _parent_died(self, descriptor: int) -> None:
+        if descriptor >= 0:
+            self._loop.unwatch(descriptor)
+            os.close(descriptor)
+        self._end_because("the process that started the launcher is gone", 128 + signal.SIGHUP)
+
+    # -- what the channel calls
+
+    def hello(self) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "kernel_id": self._kernel.options.kernel_id,
+            "launcher": __version__,
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "state": protocol.RUNNING if self._runner.listens else protocol.STARTING,
+        }
+        if self._runner.listens:
+            told["connection"] = self._info()
+        return told
+
+    def linked(self) -> None:
+        self._was_linked = True
+        if self._problem is not None or self._report is not None:
+            self._deliver()
+        elif self._runner.listens:
+            self._channel.connection(self._info(), self._restarts)
+        else:
+            self._channel.phase(protocol.PHASE_KERNEL, "the kernel's process was started")
+
+    def lost(self, reason: str) -> None:
+        print(f"elyra_launcher: the connection to the server broke ({reason}); dialling again", file=sys.stderr)
+
+    def gave_up(self, error: LauncherError) -> None:
+        self._gave_up = True
+        self._fail(error)
+        self._end_kernel(TERMINATION_GRACE)
+
+    def request(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        orders = {
+            protocol.SIGNAL: self._order_signal,
+            protocol.INTERRUPT: self._order_interrupt,
+            protocol.RESTART: self._order_restart,
+            protocol.SHUTDOWN: self._order_shutdown,
+        }
+        if method not in orders:
+            raise RequestError(protocol.METHOD_NOT_FOUND, f"there is no method {method[:100]!r}")
+        return orders[method](params)
+
+    def _order_signal(self, params: dict[str, Any]) -> dict[str, Any]:
+        signum = params.get("signum")
+        if not isinstance(signum, int) or isinstance(signum, bool) or not 0 <= signum <= 64:
+            raise RequestError(protocol.INVALID_PARAMS, "signum is not the number of a signal")
+        if signum == 0:
+            return {"alive": self._runner.process.alive}
+        return {"alive": _signal(self._runner.process, signum)}
+
+    def _order_interrupt(self, params: dict[str, Any]) -> dict[str, Any]:
+        if self._runner.process.alive:
+            self._kernel.interrupt(self._runner.process)
+        if self._driver is not None:
+            self._loop.in_thread(self._driver.interrupted, _ignore)
+        return {}
+
+    def _order_restart(self, params: dict[str, Any]) -> dict[str, Any]:
+        if self._requested or self._problem is not None:
+            raise RequestError(protocol.INVALID_REQUEST, "the launcher is about to end")
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        if self._restarting:
+            return {}
+        if not self._runner.process.alive:
+            self._start_again()
+            return {}
+        self._restarting = True
+        if params.get("now"):
+            _signal(self._runner.process, signal.SIGKILL)
+        else:
+            self._kernel.stop(self._runner.process)
+            self._kill_later(RESTART_GRACE)
+        return {}
+
+    def _order_shutdown(self, params: dict[str, Any]) -> dict[str, Any]:
+        grace = params.get("grace")
+        seconds = float(grace) if isinstance(grace, (int, float)) and grace > 0 else 0.0
+        self._requested = True
+        self._restarting = False
+        process = self._runner.process
+        if not process.alive:
+            self._exit_code = OK
+            self._loop.call_later(0, self._loop.stop)
+        elif params.get("now"):
+            _signal(process, signal.SIGKILL)
+        else:
+            self._loop.call_later(seconds / 2, lambda: self._stop_if_alive(process))
+            self._kill_later(seconds)
+        return {}
+
+    def _stop_if_alive(self, process: Process) -> None:
+        if process.alive:
+            self._kernel.stop(process)
+
+    def _info(self) -> dict[str, Any]:
+        """Return the connection info as the server needs it."""
+        info = self._runner.info()
+        if info["ip"] in ("0.0.0.0", "::"):
+            info["ip"] = self._channel.local_address() or info["ip"]
+        return info
+
+
+def _signal(process: Process, signum: int) -> bool:
+    with suppress(ProcessLookupError, PermissionError):
+        return process.signal(signum)
+    return False
+
+
+def _ignore(value: object) -> None:
+    """Have no use for the result of a thread."""
