@@ -46,7 +46,7 @@ clean:
 	rm -rf $(BUILD)/venv $(BUILD)/hadoop $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.log
 	rm -rf jupyter_elyra.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-$(VENV): setup.py pyproject.toml | tools
+$(VENV): setup.py | tools
 	@echo "Installing the virtual environment in $(BUILD)/venv (minutes, the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(BUILD)/venv
 	@$(BIN)/python -m pip install --quiet --upgrade pip >$(BUILD)/pip.log 2>&1 && \

@@ -12,12 +12,11 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nbclient.exceptions import CellExecutionError
 from tornado.web import HTTPError
 
 from demo.notebook import connect, run
 from demo.server import KERNELSPECS, Server, ServerError
-from demo.yarn import Yarn, YarnError
+from demo.yarn import Yarn
 
 NOTEBOOK = Path(__file__).with_name("example.ipynb")
 KERNEL = "spark_python_yarn_cluster"
@@ -89,7 +88,7 @@ class Demo:
             self._show_log(str(self.server.log_file), self.server.log_tail())
         for log in self.yarn.container_logs():
             self._show_log(str(log), "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
-        text = error.log_message if isinstance(error, HTTPError) and error.log_message else str(error)
+        text = (isinstance(error, HTTPError) and error.log_message) or f"{type(error).__name__}: {error}"
         self.say(f"The demonstration failed: {text}")
         self.stop()
         sys.exit(1)
@@ -151,7 +150,7 @@ def main() -> None:
             raise ServerError(f"jupyter elyra ended with code {code}.")
     except KeyboardInterrupt:
         once = False
-    except (YarnError, ServerError, DemoError, CellExecutionError, HTTPError, OSError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - the outer edge: whatever it was, the logs are shown before they go
         demo.fail(error)
     finally:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

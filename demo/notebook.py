@@ -5,14 +5,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import nbformat
+import websocket
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_server.gateway.gateway_client import GatewayClient
-from jupyter_server.gateway.managers import GatewayKernelManager, GatewayMappingKernelManager
+from jupyter_server.gateway.managers import GatewayKernelClient, GatewayKernelManager, GatewayMappingKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 LIMIT = 180  # seconds for a launch or a cell, on a machine that is busy with other things
+
+
+class TokenKernelClient(GatewayKernelClient):
+    """A gateway's kernel client that sends the token with its websocket too; its base sends it with REST only."""
+
+    async def start_channels(
+        self, shell: bool = True, iopub: bool = True, stdin: bool = True, hb: bool = True, control: bool = True
+    ) -> None:
+        """Open the websocket and the queues behind it."""
+        gateway = GatewayClient.instance()
+        self.channel_socket = websocket.create_connection(
+            f"{gateway.ws_url}{gateway.kernels_endpoint}/{self.kernel_id}/channels",
+            header={gateway.auth_header_key: f"{gateway.auth_scheme} {gateway.auth_token}"},
+            timeout=gateway.KERNEL_LAUNCH_TIMEOUT,
+            enable_multithread=True,
+        )
+        AsyncKernelClient.start_channels(self, shell=shell, iopub=iopub, stdin=stdin, hb=hb, control=control)
+        self.response_router = Thread(target=self._route_responses)
+        self.response_router.start()
 
 
 def connect(url: str, token: str) -> GatewayKernelManager:
@@ -22,7 +44,7 @@ def connect(url: str, token: str) -> GatewayKernelManager:
     client.init_connection_args()
     # Their errors come back as exceptions, which are shown once.
     logging.getLogger("traitlets").setLevel(logging.CRITICAL)
-    return GatewayKernelManager(parent=GatewayMappingKernelManager())
+    return GatewayKernelManager(parent=GatewayMappingKernelManager(), client_factory=TokenKernelClient)
 
 
 async def run(path: Path, manager: GatewayKernelManager, show: Callable[[str], None]) -> list[str]:
@@ -44,9 +66,11 @@ async def run(path: Path, manager: GatewayKernelManager, show: Callable[[str], N
     """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, km=manager, timeout=LIMIT, startup_timeout=LIMIT)
-    kernel_client = await client.async_start_new_kernel_client()
+    client.kc = kernel_client = manager.client()
+    await kernel_client.start_channels()
     outputs = []
     try:
+        await kernel_client.wait_for_ready(timeout=LIMIT)
         show("The websocket is open and the kernel answers.")
         client.reset_execution_trackers()
         for index, cell in enumerate(notebook.cells):
