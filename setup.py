@@ -46,6 +46,7 @@ TEST = [
     "pytest-asyncio>=0.24",
     "pytest-timeout>=2.2",
     "ruff>=0.6",
+    "setuptools>=70.1",
     "types-psutil",
     "types-requests",
     "vermin>=1.6",
