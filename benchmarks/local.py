@@ -35,7 +35,7 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
 
 
 def launcher_start(runs: int) -> Figure:
-    """Executing the launcher until its server has the connection info; the floor: ipykernel until its ports are bound."""
+    """The launcher until its server has the connection info; the floor: ipykernel until its ports are bound."""
     with tempfile.TemporaryDirectory() as directory:
         values, floors = interleaved(runs, lambda: _launch(Path(directory)), lambda: _bare_kernel(Path(directory)))
     return figure("launcher exec to connection info sent", "s", values, floors, 1.15)

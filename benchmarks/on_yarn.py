@@ -90,17 +90,17 @@ def _bare_start(spark_options: list[str]) -> float:
 
 def restarts(runs: int, kernel: Kernel) -> Iterator[Figure]:
     """POST restart, with a live Spark: until the kernel's first reply, and until Spark's next result."""
-    application = kernel.value("", "sc.applicationId")
+    application = kernel.value("sc.applicationId")
     replies, results = [], []
     for _ in range(runs):
-        kernel.value("", "spark.range(10).count()")
+        kernel.value("spark.range(10).count()")
         start = time.perf_counter()
         kernel.post("restart")
         kernel.execute("1")
         replies.append(time.perf_counter() - start)
-        kernel.value("", "spark.range(10).count()")
+        kernel.value("spark.range(10).count()")
         results.append(time.perf_counter() - start)
-        if kernel.value("", "sc.applicationId") != application:
+        if kernel.value("sc.applicationId") != application:
             raise RuntimeError("the restart made a new application")
     yield figure("restart in place on YARN, live Spark, to first reply", "s", replies, None, 2.0)
     yield figure("restart in place on YARN, live Spark, to Spark's next result", "s", results, None, 4.0)
@@ -108,8 +108,8 @@ def restarts(runs: int, kernel: Kernel) -> Iterator[Figure]:
 
 def interrupts(count: int, kernel: Kernel) -> Figure:
     """How many interrupts of a running Spark job end cell and job within a second, with a next cell that works."""
-    web_ui = kernel.value("", "sc.uiWebUrl").strip("'")
-    application = kernel.value("", "sc.applicationId").strip("'")
+    web_ui = kernel.value("sc.uiWebUrl").strip("'")
+    application = kernel.value("sc.applicationId").strip("'")
     jobs = f"{web_ui}/api/v1/applications/{application}/jobs?status=running"
     good = 0
     for _ in range(count):
@@ -124,7 +124,7 @@ def interrupts(count: int, kernel: Kernel) -> Figure:
         status = kernel.reply(number)["status"]
         left = requests.get(jobs, timeout=10).json()
         seconds = time.perf_counter() - start
-        works = kernel.value("", "spark.range(10).count()") == "10"
+        works = kernel.value("spark.range(10).count()") == "10"
         good += status != "ok" and not left and seconds < 1.0 and works
     return figure("interrupts of a Spark job that end cell and job within 1 s", f"of {count}", [good], None, count)
 
@@ -135,7 +135,7 @@ def deletes(runs: int, server: Server, endpoint: str, first: Kernel) -> Iterator
     kernel = first
     for number in range(min(runs, 3)):
         kernel = first if number == 0 else server.start_kernel(NAME)
-        application = kernel.value("", "sc.applicationId").strip("'")
+        application = kernel.value("sc.applicationId").strip("'")
         start = time.perf_counter()
         answers.append(kernel.close())
         ends.append(_until_succeeded(f"{endpoint}/apps/{application}", start))

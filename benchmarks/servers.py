@@ -138,11 +138,11 @@ class Kernel:
         content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False}
         return self.reply(self.request("execute_request", {**content, "user_expressions": expressions}))
 
-    def value(self, code: str, expression: str) -> str:
-        """Run a cell, then return the text of an expression."""
-        reply = self.execute(code, value=expression)
-        if reply["status"] != "ok" or reply["user_expressions"]["value"]["status"] != "ok":
-            raise RuntimeError(str(reply)[:2000])
+    def value(self, expression: str) -> str:
+        """Return the text of an expression's value."""
+        reply = self.execute(f"value_ = {expression}", value="value_")
+        if reply["status"] != "ok":
+            raise RuntimeError(f"{reply.get('ename')}: {reply.get('evalue')}")
         return str(reply["user_expressions"]["value"]["data"]["text/plain"])
 
     def post(self, verb: str) -> None:

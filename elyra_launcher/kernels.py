@@ -41,6 +41,10 @@ class Kernel:
     writes them to the descriptor that ``ELYRA_READY_FD`` names, in one line: shell, iopub,
     stdin, hb, control."""
 
+    cancels_spark_jobs = False
+    """Whether an interrupted cell ends its own Spark jobs. For the others the launcher cancels
+    what runs; that is a moment later, and could hit a job of the next cell."""
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self.connection_file = ""
@@ -85,6 +89,7 @@ class PythonKernel(Kernel):
 
     name = "python3"
     binds_itself = True
+    cancels_spark_jobs = True
 
     def command(self) -> list[str]:
         """Return the command of `elyra_launcher.python_kernel` in this interpreter.

@@ -306,7 +306,7 @@ class Supervisor(Owner):
     def _order_interrupt(self, params: dict[str, Any]) -> dict[str, Any]:
         if self._runner.process.alive:
             self._kernel.interrupt(self._runner.process)
-        if self._driver is not None:
+        if self._driver is not None and not self._kernel.cancels_spark_jobs:
             self._loop.in_thread(self._driver.interrupted, _ignore)
         return {}
 
