@@ -16,7 +16,7 @@ class Figure:
     name : str
         What was measured.
     unit : str
-        ``s``, ``ms``, ``MiB``, ``%`` or ``of 20``.
+        ``s``, ``ms``, ``MiB``, ``%`` or what is counted.
     value : float
         The median over the runs.
     floor : float or None
@@ -24,7 +24,7 @@ class Figure:
     ratio : float
         ``value / floor``; without a floor, ``value`` itself.
     target : float
-        What `ratio` should not exceed; for a count of successes, what it should reach.
+        What `ratio` should not exceed.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        return self.ratio >= self.target if self.unit.startswith("of ") else self.ratio <= self.target
+        return self.ratio <= self.target
 
 
 def figure(name: str, unit: str, values: list[float], floors: list[float] | None, target: float) -> Figure:
