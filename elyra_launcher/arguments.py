@@ -167,7 +167,7 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, str], Options]:
             raise InformationRequested(USAGE)
         elif argument == "--version":
             raise InformationRequested(f"elyra_launcher {__version__}\n")
-        elif not argument.startswith("-") and not options.connection_file and not options.kernel_arguments:
+        elif not options.connection_file and _is_connection_file(argument, options.kernel_arguments):
             options.connection_file = argument
         else:
             options.kernel_arguments.append(argument)
@@ -176,6 +176,11 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, str], Options]:
             options.kernel_arguments.insert(0, options.connection_file)
         options.connection_file = ours["connection_file"]
     return ours, options
+
+
+def _is_connection_file(argument: str, before: Sequence[str]) -> bool:
+    # Behind an option of the kernel's it may be that option's value.
+    return not argument.startswith("-") and (not before or argument.endswith(".json"))
 
 
 def _attribute(flag: str) -> str | None:
