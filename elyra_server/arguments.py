@@ -19,17 +19,19 @@ def fill(command: list[str], values: Mapping[str, str]) -> list[str]:
 def add_missing_flags(command: list[str], values: Mapping[str, str]) -> list[str]:
     """Return a command with what a launcher needs beside the response address.
 
-    Kernelspecs of the old style name only that address; the rest is appended. A command
-    that does not name it is not for a launcher of ours and stays as it is.
+    Kernelspecs of the old style name only that address; the rest is appended, before a ``--``
+    with a kernel's own command. A command that does not name it is not for a launcher of ours
+    and stays as it is.
     """
-    if not _has(command, "response-address"):
+    end = command.index("--") if "--" in command else len(command)
+    result, rest = command[:end], command[end:]
+    if not _has(result, "response-address"):
         return command
-    result = list(command)
     for flag in ("public-key", "kernel-id", "port-range"):
         value = values.get(flag.replace("-", "_"))
-        if value and not _has(command, flag):
+        if value and not _has(result, flag):
             result += [PREFIX + flag, value]
-    return result
+    return result + rest
 
 
 def check_port_range(text: str, smallest: int, origin: str) -> str:
