@@ -23,7 +23,7 @@ import elyra_launcher
 
 SHARED = ("bin", "scripts")
 CLIENTS_OPTIONS = "${KERNEL_EXTRA_SPARK_OPTS}"
-INIT_MODE = "--RemoteProcessProxy.spark-context-initialization-mode"
+CLIENTS_MODE = "${KERNEL_SPARK_CONTEXT_INIT_MODE:-"
 LOCAL_JARS = "--conf spark.yarn.jars=local:${SPARK_HOME}/jars/*"
 
 
@@ -75,7 +75,7 @@ class InstallApp(JupyterApp):
         ["lazy", "eager", "none"],
         default_value=None,
         allow_none=True,
-        help="When a kernel gets its Spark: on first use (lazy), early in the background (eager), or not (none).",
+        help="When a kernel gets its Spark if its client does not say: on first use (lazy), early in the background (eager), or not (none).",
     ).tag(config=True)
     extra_spark_opts = Unicode(
         help="Options of spark-submit to add, as --extra-spark-opts='--conf spark.executor.cores=2'."
@@ -173,8 +173,6 @@ class InstallApp(JupyterApp):
             config["launch_timeout"] = self.launch_timeout
         if self.yarn_endpoint and spec["process_proxy"]["class_name"].endswith("YarnClusterProcessProxy"):
             config["yarn_endpoint"] = self.yarn_endpoint
-        if self.spark_init_mode:
-            spec["argv"][spec["argv"].index(INIT_MODE) + 1] = self.spark_init_mode
         if "SPARK_OPTS" in env:
             self._configure_spark(env)
             if self.python:
@@ -190,6 +188,9 @@ class InstallApp(JupyterApp):
         more = [LOCAL_JARS] if self.local_jars else []
         if self.extra_spark_opts:
             more.append(self.extra_spark_opts)
+        if self.spark_init_mode:
+            mode = f"{CLIENTS_MODE}{self.spark_init_mode}"
+            env["LAUNCH_OPTS"] = env["LAUNCH_OPTS"].replace(f"{CLIENTS_MODE}lazy", mode)
         # Before the options of clients, which may override them.
         env["SPARK_OPTS"] = env["SPARK_OPTS"].replace(CLIENTS_OPTIONS, " ".join([*more, CLIENTS_OPTIONS]))
 

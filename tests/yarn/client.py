@@ -1,0 +1,147 @@
+"""A client of the server as a user has one: REST, and a websocket with Jupyter's messages."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import websocket
+
+LIMIT = 120.0
+
+
+class RequestError(Exception):
+    """The server's answer to a request was an error."""
+
+    def __init__(self, status: int, body: dict[str, Any]):
+        super().__init__(status, body)
+        self.status = status
+        self.reason = body.get("reason", "")
+        self.message = body.get("message", "")
+
+
+class Result:
+    """What a cell gave."""
+
+    def __init__(self) -> None:
+        self.text = ""  # what it printed and returned
+        self.error = ""  # the exception's name
+        self.traceback = ""
+        self.status = ""
+
+
+class Kernel:
+    """A kernel of a server, with one open websocket.
+
+    Parameters
+    ----------
+    server : demo.server.Server
+    name : str
+        Of the kernelspec.
+    env : str
+        KERNEL_* variables and others of the request.
+    """
+
+    def __init__(self, server: Any, name: str, **env: str) -> None:
+        self.server = server
+        self.model = request(server, "POST", "/api/kernels", {"name": name, "env": env})
+        self.id = self.model["id"]
+        self.path = f"/api/kernels/{self.id}"
+        self.socket = self.connect()
+        self.states: list[str] = []
+
+    def connect(self) -> websocket.WebSocket:
+        """Open a websocket."""
+        url = self.server.url.replace("http", "ws", 1) + self.path + "/channels"
+        return websocket.create_connection(url, header={"Authorization": f"token {self.server.token}"}, timeout=LIMIT)
+
+    def send(self, kind: str, content: dict[str, Any], channel: str = "shell") -> str:
+        """Send a message and return its id."""
+        message_id = uuid.uuid4().hex
+        header = {
+            "msg_id": message_id,
+            "msg_type": kind,
+            "username": "",
+            "session": "test",
+            "date": "",
+            "version": "5.3",
+        }
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": channel}
+        self.socket.send(json.dumps(message))
+        return message_id
+
+    def receive(self, limit: float) -> dict[str, Any]:
+        """Return the next message, and remember the states that messages tell."""
+        self.socket.settimeout(limit)
+        message: dict[str, Any] = json.loads(self.socket.recv())
+        if message["header"]["msg_type"] == "status":
+            self.states.append(message["content"]["execution_state"])
+        return message
+
+    def execute(self, code: str, limit: float = LIMIT, on_output: Callable[[str], None] | None = None) -> Result:
+        """Run a cell and return its result; `on_output` is called for each thing it prints."""
+        message_id = self.send("execute_request", {"code": code, "silent": False, "store_history": True})
+        deadline = time.monotonic() + limit
+        result, over = Result(), set()
+        while over != {"reply", "idle"}:
+            message = self.receive(max(deadline - time.monotonic(), 0.01))
+            if message["parent_header"].get("msg_id") != message_id:
+                continue
+            kind, content = message["header"]["msg_type"], message["content"]
+            if kind == "stream":
+                result.text += content["text"]
+                if on_output is not None:
+                    on_output(content["text"])
+            elif kind == "execute_result":
+                result.text += content["data"]["text/plain"]
+            elif kind == "execute_reply":
+                result.status = content["status"]
+                result.error = content.get("ename", "")
+                result.traceback = "\n".join(content.get("traceback", []))
+                over.add("reply")
+            elif kind == "status" and content["execution_state"] == "idle":
+                over.add("idle")
+        return result
+
+    def value(self, code: str, limit: float = LIMIT) -> str:
+        """Run a cell that has to succeed and return what it printed and returned."""
+        result = self.execute(code, limit)
+        assert result.status == "ok", result.traceback
+        return result.text.strip()
+
+    def wait_for_state(self, state: str, limit: float = LIMIT) -> None:
+        """Read messages until one tells this state."""
+        deadline = time.monotonic() + limit
+        while state not in self.states:
+            self.receive(max(deadline - time.monotonic(), 0.01))
+
+    def interrupt(self) -> None:
+        request(self.server, "POST", f"{self.path}/interrupt", {})
+
+    def restart(self) -> None:
+        request(self.server, "POST", f"{self.path}/restart", {})
+
+    def get(self) -> dict[str, Any]:
+        model: dict[str, Any] = request(self.server, "GET", self.path)
+        return model
+
+    def delete(self) -> float:
+        """End it and return the seconds until the answer."""
+        begin = time.monotonic()
+        request(self.server, "DELETE", self.path)
+        seconds = time.monotonic() - begin
+        self.socket.close()
+        return seconds
+
+
+def request(server: Any, method: str, path: str, body: Any = None) -> Any:
+    """Send a request; an error of the server's is an exception with reason and message."""
+    try:
+        return server.request(method, path, body)
+    except urllib.error.HTTPError as error:
+        text = error.read()
+        raise RequestError(error.code, json.loads(text)) from None

@@ -1,0 +1,137 @@
+"""A real YARN and a real `jupyter elyra`, once for all tests; kernels as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from client import Kernel, RequestError, request
+
+from demo import BUILD
+from demo.server import KERNELSPECS, Server
+from demo.yarn import Yarn
+
+CLUSTER = "spark_python_yarn_cluster"
+OVER = ("FINISHED", "FAILED", "KILLED")
+
+
+class Cluster(Yarn):
+    """The YARN of the tests, with what they ask it."""
+
+    def application_of(self, kernel_id):
+        """Return the application of a kernel, None if there never was one."""
+        tagged = [each for each in self.applications() if kernel_id in each["applicationTags"]]
+        assert len(tagged) <= 1
+        return tagged[0] if tagged else None
+
+    def wait_for(self, application_id, *states, limit=30):
+        """Return an application's report once it is in one of these states."""
+        deadline = time.monotonic() + limit
+        while (report := self.application(application_id))["state"] not in states:
+            assert time.monotonic() < deadline, report
+            time.sleep(0.1)  # YARN tells nobody
+        return report
+
+    def end_of(self, kernel_id, limit=30):
+        """Return state and final status of a kernel's application, once it is over."""
+        report = self.wait_for(self.application_of(kernel_id)["id"], *OVER, limit=limit)
+        return report["state"], report["finalStatus"]
+
+
+@pytest.fixture(scope="session")
+def yarn():
+    with Cluster(heartbeat=0.25) as cluster:
+        yield cluster
+    assert not cluster.directory.exists()
+
+
+@pytest.fixture(scope="session")
+def server(yarn):
+    """The server, as an operator starts it, with all kernelspecs; it leaves nothing when it is stopped."""
+    environ = {**yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": "150"}
+    server = Server(yarn.directory / "elyra", environ)
+    server.install(*KERNELSPECS, "--user", f"--python={sys.executable}", "--local-jars")
+    with server:
+        process = psutil.Process(server.process.pid)
+        yield server
+        code = server.stop()
+    assert code in (0, -15), server.log_tail()
+    assert not process.is_running()
+    check_nothing_left(yarn, server)
+
+
+def check_nothing_left(yarn, server):
+    """No application runs, no container, and no file of a kernel or a launch is there."""
+    for application in yarn.applications():
+        yarn.wait_for(application["id"], *OVER)
+    deadline = time.monotonic() + 10
+    while left := processes_in(yarn.directory / "node"):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    assert list((server.directory / "tmp").iterdir()) == []
+    assert list((server.directory / "runtime").glob("kernel-*")) == []
+    assert list((yarn.directory / "staging").rglob("application_*")) == []
+
+
+def processes_in(directory):
+    """Return the command lines of the processes that run in a directory."""
+    found = []
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        if (process.info["cwd"] or "").startswith(str(directory)):
+            found.append(process.info["cmdline"])
+    return found
+
+
+@pytest.fixture
+def start(server):
+    """Start kernels that end with the test."""
+    kernels = []
+
+    def start_kernel(name=CLUSTER, **env):
+        kernels.append(Kernel(server, name, **env))
+        return kernels[-1]
+
+    yield start_kernel
+    for kernel in kernels:
+        try:
+            kernel.delete()
+        except RequestError as error:
+            assert error.status == 404
+
+
+@pytest.fixture
+def add_kernelspec(server):
+    """Install a kernelspec of the server's under another name, changed by a function."""
+    directory = Path(server.environ["JUPYTER_DATA_DIR"]) / "kernels"
+
+    def add(name, change, base=CLUSTER, options=()):
+        server.install(base, "--user", "--replace", f"--kernel-name={name}", f"--python={sys.executable}", *options)
+        path = directory / name / "kernel.json"
+        spec = json.loads(path.read_text())
+        change(spec)
+        path.write_text(json.dumps(spec))
+        return directory / name
+
+    return add
+
+
+@pytest.fixture(scope="session")
+def old_ipykernel():
+    """The Python of a virtual environment with ipykernel 6, as older workers have it."""
+    directory = BUILD / "venv-ipykernel6"
+    python = directory / "bin" / "python"
+    stamp = directory / "complete"
+    if not stamp.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(directory)], check=True)
+        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        subprocess.run([*pip, "ipykernel>=6.29,<7"], check=True)
+        stamp.touch()
+    return python
+
+
+__all__ = ["request"]

@@ -1,0 +1,110 @@
+"""`make demo` as its user sees it, and the YARN it starts."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from demo import ROOT
+from demo.yarn import Yarn, YarnError
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """Start demonstrations whose temporary files are all in one directory."""
+    started = []
+
+    def start(*options):
+        environ = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "-m", "demo", *options]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert_nothing_left(tmp_path)
+
+
+def assert_nothing_left(directory, limit=10):
+    """No process of a demonstration runs, and its directory is gone."""
+    needle = str(directory / "elyra-yarn-")
+    deadline = time.monotonic() + limit
+    while True:
+        processes = [each.pid for each in psutil.process_iter() if uses(each, needle)]
+        files = list(directory.iterdir())
+        if not processes and not files:
+            return
+        assert time.monotonic() < deadline, (processes, files)
+        time.sleep(0.1)
+
+
+def uses(process, needle):
+    try:
+        return needle in " ".join(process.cmdline()) or needle in process.cwd()
+    except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+
+
+def test_two_demonstrations_side_by_side_both_work(demo):
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 8888))
+            taken.listen()
+        except OSError:
+            pass  # somebody else has it, which is as good
+        outputs = [process.communicate(timeout=280)[0] for process in (demo("--once"), demo("--once"))]
+    for output in outputs:
+        lines = output.splitlines()
+        assert re.fullmatch(r"demo: ok application_\d+_\d+ yarn cluster", lines[-1]), output
+        assert "9592 primes below 100000" in output
+        assert "jupyter lab --gateway-url=http://127.0.0.1:" in output
+        assert "FINISHED, SUCCEEDED" in output
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
+def test_a_demonstration_that_is_stopped_leaves_nothing(demo, signum):
+    process = demo()
+    for line in process.stdout:
+        if "POST /api/kernels" in line:
+            break
+    process.send_signal(signum)
+    rest = process.communicate(timeout=60)[0]
+    if signum == signal.SIGINT:
+        assert process.returncode == 0, rest
+        assert "Nothing is left." in rest
+
+
+def test_a_yarn_without_java_says_so(monkeypatch):
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    with pytest.raises(YarnError, match="No java in JAVA_HOME=/nowhere"):
+        Yarn().start()
+
+
+def test_a_yarn_without_jars_says_so(tmp_path):
+    with pytest.raises(YarnError, match="make hadoop"):
+        Yarn(tmp_path).start()
+
+
+def test_a_daemon_that_fails_shows_its_log(tmp_path):
+    jar = tmp_path / "hadoop-yarn-server-nodemanager-0.jar"
+    jar.touch()
+    yarn = Yarn(tmp_path)
+    with pytest.raises(YarnError, match="ended with code") as info:
+        yarn.start()
+    assert "manager" in str(info.value)
+    assert not Path(yarn.directory).exists()
