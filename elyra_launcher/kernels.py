@@ -64,7 +64,8 @@ class Kernel:
 
         ``{connection_file}`` and ``{kernel_id}`` are filled in.
         """
-        values = {"{connection_file}": self.connection_file, "{kernel_id}": self.options.kernel_id}
+        values = dict.fromkeys(_names_of_file(self.options), self.connection_file)
+        values["{kernel_id}"] = self.options.kernel_id
         command = []
         for word in self.options.command + self.options.kernel_arguments:
             for placeholder, value in values.items():
@@ -114,6 +115,16 @@ def kernel_for(options: Options) -> Kernel:
     """
     if not options.command:
         return PythonKernel(options)
-    if not any("{connection_file}" in word for word in options.command):
+    if not any(name in word for word in options.command for name in _names_of_file(options)):
         raise UsageError("the command behind -- has no {connection_file}, so the kernel would not find its ports")
     return Kernel(options)
+
+
+def _names_of_file(options: Options) -> list[str]:
+    """Return what stands for the connection file in a command.
+
+    A server fills the placeholders of a kernel.json in before the launcher sees them: then
+    it is the path that the launcher was given, which may not be where the file is in the end.
+    """
+    named = options.connection_file
+    return ["{connection_file}", named] if os.path.isabs(named) else ["{connection_file}"]
