@@ -72,7 +72,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     def on_restart_failed(self) -> None:
         """Tell the client that the kernel is dead."""
         self._held = None
-        self._base.on_restart_failed(self)
+        self._base._send_status_message(self, "dead")
 
     def on_kernel_back(self) -> None:
         """Reconnect, now that the new kernel is there."""

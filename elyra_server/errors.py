@@ -36,6 +36,13 @@ class KernelIdInUseError(InvalidRequestError):
     reason = "Kernel id in use"
 
 
+class TooManyKernelsError(ElyraError):
+    """The server runs as many kernels as it may."""
+
+    status = 403
+    reason = "Resource Limit"
+
+
 class UserNotAuthorizedError(ElyraError):
     """The user of the launch may not use this kernelspec."""
 

@@ -72,12 +72,6 @@ class LaunchMixin(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin):
         env = model.get("env")
         return check_client_environment({} if env is None else env, allowed)
 
-    def check_capacity(self: Any) -> None:
-        """Refuse a kernel beyond the maximum."""
-        limit = self.settings["kg_max_kernels"]
-        if limit is not None and self.kernel_manager.count_live() >= limit:
-            raise web.HTTPError(403, "Resource Limit")
-
     async def launched(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Await a launch, which is given up when its client goes away."""
         self._launch = asyncio.ensure_future(coroutine)
@@ -116,7 +110,6 @@ class MainKernelHandler(LaunchMixin, server_kernels.MainKernelHandler):
     @authorized
     async def post(self) -> None:
         """Start a kernel."""
-        self.check_capacity()
         model: Any = self.get_json_body()
         if model is None:
             model = {}
@@ -209,7 +202,6 @@ class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
         wanted = kernel.get("id")
         if wanted is not None and wanted in manager:
             return str(wanted)
-        self.check_capacity()
         name = _name(kernel.get("name"))
         return str(await self.launched(manager.start_kernel(path=path, kernel_name=name, env=env)))
 

@@ -146,6 +146,11 @@ class Launcher:
         return self.connection is not None and not self._ending and not (self.ended.done() and not self._held)
 
     @property
+    def ending(self) -> bool:
+        """Whether the kernel was told to end."""
+        return self._ending
+
+    @property
     def running(self) -> bool:
         """Whether the kernel runs, as far as the server knows."""
         return self.connection is not None and not self.ended.done()
@@ -254,7 +259,7 @@ class Launcher:
     def _error(self, params: protocol.Message) -> None:
         message = text_of(params, "message") or text_of(params, "code") or "no reason given"
         output = lines_of(params, "output")
-        text = f"The launcher failed: {message}" + quote_lines(output)
+        text = f"The launcher ended: {message.rstrip('.')}." + quote_lines(output)
         self.last_lines.extend(output)
         self._held = False
         self._finish(KernelEnd(text))

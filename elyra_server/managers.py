@@ -13,7 +13,7 @@ from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelMan
 from traitlets import Type, default
 
 from elyra_server.environment import check_kernel_id, launch_environment
-from elyra_server.errors import ElyraError, KernelIdInUseError
+from elyra_server.errors import ElyraError, KernelIdInUseError, LaunchError, TooManyKernelsError
 from elyra_server.kernelspecs import proxy_class
 from elyra_server.provisioner import ProcessProxyProvisioner
 from elyra_server.restarter import RemoteKernelRestarter
@@ -147,6 +147,11 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_INTERVAL)
         return context
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # From the request on, before jupyter_client knows of it.
+        self._reserved: set[str] = set()
+
     async def start_kernel(self, *args: Any, env: dict[str, str] | None = None, **kwargs: Any) -> str:
         """Start a kernel.
 
@@ -177,26 +182,52 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         if kernel_id is None:
             kernel_id = self.new_kernel_id()
         self._check_free(kernel_id)
+        self._reserved.add(kernel_id)
+        try:
+            return await self._start_kernel(kernel_id, client, *args, **kwargs)
+        finally:
+            self._reserved.discard(kernel_id)
+            if kernel_id not in self._kernels:
+                self._pending_kernels.pop(kernel_id, None)
+
+    async def _start_kernel(self, kernel_id: str, client: dict[str, str], *args: Any, **kwargs: Any) -> str:
         name = self.parent.force_kernel_name or kwargs.get("kernel_name") or self.default_kernel_name
         await in_thread(self._check_kernelspec, name)
         inherited = [*self.parent.env_process_whitelist, *Settings(parent=self).inherited_envs]
         environ = launch_environment(client, inherited)
-        try:
-            return str(await super().start_kernel(*args, kernel_id=kernel_id, env=environ, **kwargs))
-        finally:
-            if kernel_id not in self._kernels:
-                self._pending_kernels.pop(kernel_id, None)
+        return str(await super().start_kernel(*args, kernel_id=kernel_id, env=environ, **kwargs))
 
     async def restart_kernel(self, kernel_id: str, now: bool = False) -> None:
-        """Restart a kernel; return when the new one answers."""
-        future: Any = await super().restart_kernel(kernel_id, now=now)
-        if future is not None:
-            await future
+        """Restart a kernel; return when the new one answers.
 
-    def count_live(self) -> int:
-        """Return how many kernels run or are being started, for `max_kernels`."""
-        dead = [km for km in self._kernels.values() if getattr(km, "execution_state", None) == "dead"]
-        return len({*self._kernels, *self._pending_kernels}) - len(dead)
+        Raises
+        ------
+        ElyraError
+            If it does not; the text is the cause.
+        """
+        self._check_kernel_id(kernel_id)
+        await self.pinned_superclass._async_restart_kernel(self, kernel_id, now=now)
+        if self._get_changed_ports(kernel_id) is not None:
+            self.stop_watching_activity(kernel_id)
+            self.start_watching_activity(kernel_id)
+        await self._answered(self.get_kernel(kernel_id))
+
+    async def _answered(self, kernel: RemoteKernelManager) -> None:
+        """Return when a kernel answers to a request."""
+        reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended = asyncio.ensure_future(kernel._async_wait())
+        channel: Any = kernel.connect_shell()
+        channel.on_recv(lambda _: None if reply.done() else reply.set_result(None))
+        try:
+            kernel.session.send(channel, "kernel_info_request")
+            await asyncio.wait(
+                {reply, ended}, timeout=self.kernel_info_timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            ended.cancel()
+            channel.close()
+        if not reply.done():
+            raise LaunchError("The kernel was restarted, but does not answer.")
 
     async def _add_kernel_when_ready(self, kernel_id: str, km: Any, kernel_awaitable: Any) -> None:
         try:
@@ -212,9 +243,14 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         """Keep a dead kernel in the list, so that its reason can be seen; a DELETE or the culler removes it."""
 
     def _check_free(self, kernel_id: str) -> None:
-        wanted = kernel_id.lower()
-        if any(wanted == known.lower() for known in (*self._kernels, *self._pending_kernels)):
+        """See that there is room for another kernel, and of this id none."""
+        known = {*self._kernels, *self._reserved}
+        if kernel_id.lower() in {each.lower() for each in known}:
             raise KernelIdInUseError(f"There is a kernel with KERNEL_ID={kernel_id} already.")
+        dead = [km for km in self._kernels.values() if getattr(km, "execution_state", None) == "dead"]
+        limit = self.parent.max_kernels
+        if limit is not None and len(known) - len(dead) >= limit:
+            raise TooManyKernelsError(f"The server runs as many kernels as it may: {limit} (max_kernels).")
 
     def _check_kernelspec(self, name: str) -> None:
         """See that the kernelspec and its process proxy can be used, before anything is started."""

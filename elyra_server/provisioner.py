@@ -18,6 +18,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from elyra_server.arguments import add_missing_flags, check_port_range, fill
+from elyra_server.clientoptions import check_options
 from elyra_server.environment import KERNEL_PREFIX, default_username
 from elyra_server.errors import ElyraError, LaunchError
 from elyra_server.kernelspecs import proxy_class, stanza_of
@@ -46,6 +47,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
     """
 
     process_proxy: Any = None
+    _proxy_class: Any = None
     _launcher: Launcher | None = None
     _remote = False
     _managed = False
@@ -73,6 +75,8 @@ class ProcessProxyProvisioner(LocalProvisioner):
         # What clients say is not put into the kernelspec's env by substitution: a launch script
         # evaluates some of that as shell code, and there it expands these variables itself.
         client = {name: environ.pop(name) for name in list(environ) if name.startswith(KERNEL_PREFIX)}
+        if self.settings.impersonation_enabled:
+            check_options(client)
         check_user(self.settings, config, client.get("KERNEL_USERNAME") or default_username())
         if self._remote:
             command = self._format_command(kwargs.pop("extra_arguments", None))
@@ -80,8 +84,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
         else:
             kwargs = await super().pre_launch(env=environ, **kwargs)
         kwargs["env"] = self._complete({**client, **kwargs["env"]})
-        if self.process_proxy is None:
-            self.process_proxy = await in_thread(found, self.parent)
+        self._proxy_class = found
         return kwargs
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
@@ -107,9 +110,12 @@ class ProcessProxyProvisioner(LocalProvisioner):
             await asyncio.sleep(self.settings.test_block_launch)
         if self._launcher is not None and self._launcher.alive:
             return self._started(await self._launcher.restart(now=True))
+        if self._remote:
+            await self._release(now=True)  # what is left of a kernel that died
+        if self.process_proxy is None:
+            self.process_proxy = await in_thread(self._proxy_class, self.parent)
         try:
             if self._remote:
-                await self._release(now=True)
                 cmd = self._equip(cmd, kwargs["env"])
             await invoke(self.process_proxy.launch_process, cmd, **self._scrub_kwargs(kwargs))
             if self._remote and self._launcher is not None:
@@ -239,13 +245,14 @@ class ProcessProxyProvisioner(LocalProvisioner):
     async def _release(self, now: bool) -> None:
         """Let the process proxy give back what it holds; safe to repeat."""
         launcher, self._launcher = self._launcher, None
-        if self.process_proxy is None or (self._remote and launcher is None):
+        proxy, self.process_proxy = self.process_proxy, None
+        if proxy is None:
             return
-        if callable(getattr(self.process_proxy, "release", None)):
-            await self.process_proxy.release(now)
-        elif self._managed or launcher is not None:
-            await invoke(self.process_proxy.kill)
-        if launcher is not None and not callable(getattr(self.process_proxy, "begin", None)):
+        if callable(getattr(proxy, "release", None)):
+            await proxy.release(now)
+        else:
+            await invoke(proxy.kill)
+        if launcher is not None and not callable(getattr(proxy, "begin", None)):
             Listener.shared(self.settings).forget(launcher)
 
     # -- command and environment -------------------------------------------------------------------

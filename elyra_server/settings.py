@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from traitlets import Bool, Float, Integer, TraitError, Unicode
+from traitlets import Bool, Float, Integer, TraitError, TraitType, Unicode
 from traitlets import List as ListTrait
 from traitlets.config import Configurable
 
@@ -49,48 +49,54 @@ def from_environment(name: str, fallback: Any, parse: Callable[[str], Any] = str
         raise TraitError(f"The environment variable {name}={text!r} cannot be used: {error}") from error
 
 
+class _Variable:
+    """Mixed into a trait: its default is what a variable says, if that is set."""
+
+    def default(self: Any, obj: Any = None) -> Any:
+        """Return the default."""
+        return from_environment(self.metadata["variable"], TraitType.default(self, obj), self.metadata["parse"])
+
+
+class _Unicode(_Variable, Unicode[str, str]): ...
+
+
+class _Float(_Variable, Float[float, float]): ...
+
+
+class _Integer(_Variable, Integer[int, int]): ...
+
+
+class _Bool(_Variable, Bool[bool, bool]): ...
+
+
+class _List(_Variable, ListTrait[str]): ...
+
+
 def _setting(trait: Any, name: str, parse: Callable[[str], Any] = str) -> Any:
     trait.help = f"{trait.help} ({name} env var)"
     return trait.tag(config=True, variable=name, parse=parse)
 
 
 def _text(name: str, fallback: str, description: str) -> Any:
-    return _setting(Unicode(fallback, help=description), name)
+    return _setting(_Unicode(fallback, help=description), name)
 
 
 def _float(name: str, fallback: float, description: str) -> Any:
-    return _setting(Float(fallback, help=description), name, float)
+    return _setting(_Float(fallback, help=description), name, float)
 
 
 def _integer(name: str, fallback: int, description: str) -> Any:
-    return _setting(Integer(fallback, help=description), name, int)
+    return _setting(_Integer(fallback, help=description), name, int)
 
 
 def _bool(name: str, description: str) -> Any:
-    return _setting(Bool(False, help=description), name, lambda text: parse_bool(text, name))
+    return _setting(_Bool(False, help=description), name, lambda text: parse_bool(text, name))
 
 
 def _list(name: str, description: str, fallback: list[str] | None = None) -> Any:
-    return _setting(ListTrait(Unicode(), default_value=fallback or [], help=description), name, split_list)
+    return _setting(_List(Unicode(), default_value=fallback or [], help=description), name, split_list)
 
 
-def defaults_from_environment(cls: type[Configurable]) -> type[Any]:
-    """Give each setting of a class the default that its variable says."""
-
-    def make_default(name: str, variable: str, parse: Callable[[str], Any]) -> None:
-        fallback = cls.class_traits()[name].default()
-
-        def default(self: Configurable) -> Any:
-            return from_environment(variable, fallback, parse)
-
-        setattr(cls, f"_{name}_default", default)
-
-    for name, trait in cls.class_traits(variable=lambda value: value is not None).items():
-        make_default(name, trait.metadata["variable"], trait.metadata["parse"])
-    return cls
-
-
-@defaults_from_environment
 class Settings(Configurable):
     """What an operator decides about kernels, for all launches."""
 

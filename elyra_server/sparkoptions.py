@@ -40,10 +40,15 @@ def extend(options: str, environ: Mapping[str, str], kernel_id: str, ticket: Pat
         ("spark.yarn.dist.pyFiles", launcher.as_uri()),
     ):
         # The last --conf of a name wins, over Spark's defaults too: what was there goes along.
-        before = _find(result, name) or _default(environ, name)
+        before = lookup(result, environ, name)
         merged = f"{before},{value}" if before else value
         result += f" --conf {name}={merged if before and '$' in before else shlex.quote(merged)}"
     return result.strip()
+
+
+def lookup(options: str, environ: Mapping[str, str], name: str) -> str:
+    """Return the value of a Spark property: of the options, else of spark-defaults.conf, else nothing."""
+    return _find(options, name) or _default(environ, name)
 
 
 def _find(options: str, name: str) -> str | None:

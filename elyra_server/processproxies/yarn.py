@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from elyra_server import shipping, sparkoptions
 from elyra_server.applications import Application, ApplicationWatch
 from elyra_server.errors import LaunchError
 from elyra_server.hadoop import endpoints
+from elyra_server.launchers import KernelEnd
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.resourcemanager import Report, ResourceManagerError
 from elyra_server.service import in_thread
@@ -36,6 +38,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
     command_is_kernel = False
     application: Application
     applications: ApplicationWatch
+    _explained: KernelEnd | None = None
 
     async def launch_process(self, kernel_cmd: list[str], **kw: Any) -> None:
         """Submit the application, and see that its kernel comes up."""
@@ -69,6 +72,15 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
     def describe_progress(self) -> str:
         """Return what is known about a launch that is not ready, YARN's word included."""
         return f"{self.application.describe()} {super().describe_progress()}"
+
+    async def ended(self) -> KernelEnd:
+        """Return when the kernel ended; where the launcher was killed, with what YARN knows of that."""
+        end = await super().ended()
+        if end.restartable or end.code == 0 or self.launcher.ending or self._explained:
+            return self._explained or end
+        await self._ask_until_over(END_PATIENCE)
+        self._explained = replace(end, reason=f"{end.reason} {self.application.describe()}")
+        return self._explained
 
     async def kill_without_link(self) -> None:
         """Kill the application, when its launcher cannot be asked."""
@@ -150,7 +162,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
                 await self.applications.ask_once(self.application)
                 if self.application.over.done():
                     report = self.application.over.result()
-                    self.launcher.end(f"The kernel's application ended. {self._describe_end(report)}")
+                    self._explained = KernelEnd(f"The kernel's application ended. {self._describe_end(report)}")
+                    self.launcher.end(self._explained.reason)
                     return
             while self.launcher.lost.is_set():  # until it called in again, or its lease is over
                 if self.launcher.gone.is_set():
@@ -181,7 +194,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
 
 def _staging_directory(env: dict[str, str]) -> Path:
     """Return where Spark stages submissions if the cluster's file system is the local one."""
-    match = re.search(r"spark\.yarn\.stagingDir=(?:file:(?://)?)?(/[^\s\"']+)", env.get("SPARK_OPTS", ""))
+    configured = sparkoptions.lookup(env.get("SPARK_OPTS", ""), env, "spark.yarn.stagingDir")
+    match = re.fullmatch(r"(?:file:(?://)?)?(/.*)", configured)
     return Path(match[1] if match else env.get("HOME") or "/nonexistent") / ".sparkStaging"
 
 

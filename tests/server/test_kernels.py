@@ -1,0 +1,239 @@
+"""Kernels through REST and websocket, with the real launcher and a real ipykernel."""
+
+import json
+import threading
+import time
+import uuid
+
+import pytest
+from server_harness import until
+
+ENVIRON = "import os, json; print(json.dumps(dict(os.environ)))"
+
+
+@pytest.mark.parametrize("name", ["python_launcher", "python3"])
+def test_a_kernel_executes_and_is_deleted(server, name):
+    kernel_id = server.start(name)
+    socket = server.socket(kernel_id)
+    assert socket.run("print(6 * 7)") == "42\n"
+    socket.close()
+    assert server.delete(kernel_id) < 2.0
+    assert server.rest("GET", f"/api/kernels/{kernel_id}")[0] == 404
+
+
+def test_delete_of_a_kernel_by_its_launcher_answers_within_a_second(server):
+    times = []
+    for code in ("1", "import time; time.sleep(60)"):
+        kernel_id = server.start("python_launcher")
+        socket = server.socket(kernel_id)
+        socket.send(code)
+        socket.await_state("busy")
+        times.append(server.delete(kernel_id))
+        socket.close()
+    assert max(times) < 1.0, times
+
+
+@pytest.mark.parametrize("name", ["python_launcher", "python3"])
+def test_restarts_that_were_asked_for_keep_the_websocket(server, name):
+    kernel_id = server.start(name)
+    socket = server.socket(kernel_id)
+    for number in range(5):
+        assert socket.run(f"x = {number}; print(x)") == f"{number}\n"
+        socket.states.clear()
+        assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
+        # The first request on the same socket, at once: nothing of its output may be lost.
+        assert socket.run("print('x' in dir())") == "False\n"
+        assert "restarting" in socket.states
+    socket.close()
+    server.delete(kernel_id)
+
+
+def test_crashes_keep_the_websocket(server):
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    ports = socket.run("from ipykernel.connect import get_connection_info as g; print(g())")
+    for number in range(5):
+        socket.states.clear()
+        socket.send("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+        socket.await_state("restarting")
+        assert socket.run(f"print({number})") == f"{number}\n"
+    assert socket.run("from ipykernel.connect import get_connection_info as g; print(g())") == ports
+    assert server.kernel(kernel_id)["execution_state"] in ("idle", "busy")
+    socket.close()
+
+
+def test_two_websockets_survive_the_same_restart(server):
+    kernel_id = server.start("python_launcher")
+    sockets = [server.socket(kernel_id) for _ in range(2)]
+    assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
+    for number, socket in enumerate(sockets):
+        assert socket.run(f"print({number})") == f"{number}\n"
+        socket.close()
+
+
+def test_a_kernel_that_keeps_crashing_is_left_dead(server):
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    for _ in range(6):
+        socket.states.clear()
+        socket.send("import os; os._exit(3)")
+        while not {"restarting", "dead"} & set(socket.states):
+            socket.receive()
+    assert "dead" in socket.states
+    model = server.kernel(kernel_id)
+    assert model["execution_state"] == "dead"
+    assert "exit code 3" in model["reason"] and "in a row" in model["reason"]
+    socket.close()
+
+
+def test_quit_leaves_the_kernel_dead_with_its_reason_and_a_restart_revives_it(server):
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    socket.send("quit()")
+    socket.await_state("dead")
+    model = server.kernel(kernel_id)
+    assert model["execution_state"] == "dead"
+    assert model["reason"] == "The kernel ended by itself."
+    assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
+    assert socket.run("print('again')") == "again\n"
+    assert "reason" not in server.kernel(kernel_id)
+    socket.close()
+    server.delete(kernel_id)
+
+
+def test_interrupts(server):
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    for _ in range(5):
+        socket.states.clear()
+        number = socket.send("import time\nprint('begins')\ntime.sleep(60)")
+        while socket.receive()["msg_type"] != "stream":
+            pass
+        began = time.monotonic()
+        assert server.rest("POST", f"/api/kernels/{kernel_id}/interrupt")[0] == 204
+        assert socket.result(number) == "KeyboardInterrupt"
+        assert time.monotonic() - began < 1.0
+    socket.close()
+
+
+@pytest.mark.parametrize("name", ["python_launcher", "python3"])
+def test_environments_of_overlapping_requests_stay_apart(server, name):
+    seen = {}
+
+    def one(number):
+        body = {"name": name, "env": {"KERNEL_WHO": str(number), "ALLOWED_BY_OPERATOR": f"yes {number}", "PATHS": "no"}}
+        status, model = server.rest("POST", "/api/kernels", body if number else {"name": name})
+        assert status == 201, model
+        socket = server.socket(model["id"])
+        seen[number] = json.loads(socket.run(ENVIRON))
+        socket.close()
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "KERNEL_WHO" not in seen[0] and "ALLOWED_BY_OPERATOR" not in seen[0]
+    for number in (1, 2, 3):
+        assert seen[number]["KERNEL_WHO"] == str(number)
+        assert seen[number]["ALLOWED_BY_OPERATOR"] == f"yes {number}"
+    for environ in seen.values():
+        assert "SECRET_OF_THE_SERVER" not in environ and "PATHS" not in environ
+        assert not [name for name in environ if "TICKET" in name]
+        assert environ["KERNEL_GATEWAY"] == "1"
+
+
+def test_a_restart_keeps_the_environment_of_the_launch(server):
+    kernel_id = server.start("python_launcher", KERNEL_WHO="me; touch 'x' \"y\"")
+    assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
+    socket = server.socket(kernel_id)
+    environ = json.loads(socket.run(ENVIRON))
+    assert environ["KERNEL_WHO"] == "me; touch 'x' \"y\"" and environ["KERNEL_ID"] == kernel_id
+    socket.close()
+
+
+def test_sessions_start_kernels_with_their_environment(server):
+    body = {"path": "a.ipynb", "type": "notebook", "kernel": {"name": "python_launcher"}, "env": {"KERNEL_WHO": "s"}}
+    status, session = server.rest("POST", "/api/sessions", body)
+    assert status == 201, session
+    kernel_id = session["kernel"]["id"]
+    socket = server.socket(kernel_id)
+    assert json.loads(socket.run(ENVIRON))["KERNEL_WHO"] == "s"
+    socket.close()
+    assert server.rest("POST", "/api/sessions", body)[1]["kernel"]["id"] == kernel_id
+    assert server.rest("DELETE", f"/api/sessions/{session['id']}")[0] == 204
+
+
+def test_the_client_may_choose_the_kernel_id(server):
+    wanted = str(uuid.uuid4())
+    assert server.start("python_launcher", KERNEL_ID=wanted) == wanted
+    status, message, _ = server.fail("python_launcher", KERNEL_ID=wanted)
+    assert status == 409 and wanted in message
+    status, message, _ = server.fail("python_launcher", KERNEL_ID=wanted.upper())
+    assert status == 409
+    server.delete(wanted)
+    assert server.start("python_launcher", KERNEL_ID=wanted) == wanted
+
+
+@pytest.mark.parametrize("value", ["x", "", "../../etc/passwd", str(uuid.uuid1()), str(uuid.uuid4())[:-1], "{" + str(uuid.uuid4()) + "}"])
+def test_other_kernel_ids_are_refused(server, value):
+    status, message, _ = server.fail("python_launcher", KERNEL_ID=value)
+    assert status == 400 and "KERNEL_ID" in message and "version 4" in message
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b", "$(touch /tmp/x)", "`id`", "x" * 4097])
+def test_hostile_values_are_refused_by_name(server, value):
+    status, message, _ = server.fail("python_launcher", KERNEL_USERNAME=value)
+    assert status == 400 and "KERNEL_USERNAME" in message
+    assert server.rest("GET", "/api/kernels")[1] == []
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'"x"', b'{"env": []}', b'{"env": {"KERNEL_A": 1}}', b'{"name": 7}',
+                                  b'{"env": {"KERNEL_A B": "1"}}', b'{"env": {"KERNEL_LAUNCH_TIMEOUT": "soon"}}',
+                                  b'{"env": {"KERNEL_A": "\\ud800"}}', b'{"kernel_id": "../x"}'])
+def test_bad_requests_are_answered_and_start_nothing(server, body):
+    status, answer = server.rest("POST", "/api/kernels", body)
+    assert status == 400 and answer["message"], answer
+    assert server.rest("GET", "/api/kernels")[1] == []
+
+
+def test_the_maximum_counts_kernels_that_are_being_started(make_server):
+    server = make_server("--KernelGatewayApp.max_kernels=2")
+    server.spec("python_launcher")
+    answers = []
+
+    def start():
+        answers.append(server.rest("POST", "/api/kernels", {"name": "python_launcher"})[0])
+
+    threads = [threading.Thread(target=start) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [201, 201, 403, 403, 403]
+
+
+def test_a_client_that_goes_away_leaves_no_kernel(server):
+    with pytest.raises(TimeoutError):
+        server.spec("slow", ["/bin/sh", "-c", "sleep 600", "{response_address}"])
+        server.rest("POST", "/api/kernels", {"name": "slow"}, timeout=1)
+    server.await_text("went away")
+    until(lambda: not any("sleep 600" in each for each in server.leftovers()), 10)
+    assert server.rest("GET", "/api/kernels")[1] == []
+
+
+def test_the_server_ends_with_kernels_running_and_busy(server):
+    for name in ("python_launcher", "python3", "python_launcher"):
+        socket = server.socket(server.start(name))
+        socket.send("while True: pass")
+        socket.await_state("busy")
+        socket.close()
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < 15
+
+
+def test_force_kernel_name_holds(make_server):
+    server = make_server("--KernelGatewayApp.force_kernel_name=python_launcher")
+    server.spec("python_launcher")
+    assert server.rest("POST", "/api/kernels", {"name": "python3"})[1]["name"] == "python_launcher"
