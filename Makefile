@@ -50,7 +50,7 @@ $(VENV): setup.py | tools
 	@echo "Installing the virtual environment in $(BUILD)/venv (minutes, the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(BUILD)/venv
 	@$(BIN)/python -m pip install --quiet --upgrade pip >$(BUILD)/pip.log 2>&1 && \
-	$(BIN)/python -m pip install --editable '.[test,docs]' >>$(BUILD)/pip.log 2>&1 || \
+	$(BIN)/python -m pip install --config-settings editable_mode=compat --editable '.[test,docs]' >>$(BUILD)/pip.log 2>&1 || \
 	{ tail -n 20 $(BUILD)/pip.log; echo "pip could not install the project: see $(BUILD)/pip.log" >&2; exit 1; }
 	@touch $@
 
