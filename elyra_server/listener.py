@@ -140,11 +140,7 @@ class Listener:
             launcher, link, early = await asyncio.wait_for(self._greet(sock), protocol.HELLO_TIMEOUT)
         except (OSError, EOFError, asyncio.TimeoutError, protocol.ProtocolError) as error:
             log.debug("A connection from %s was dropped: %s", address, error or "no hello in time")
-            sock.close()
             return
-        except asyncio.CancelledError:
-            sock.close()
-            raise
         task = asyncio.current_task()
         if task is not None:  # no stranger any more
             self._strangers.pop(task, None)
@@ -159,7 +155,11 @@ class Listener:
 
     async def _greet(self, sock: socket.socket) -> tuple[Launcher, Link, list[protocol.Message]]:
         """Take a stranger's ``hello``; what is wrong with it is raised."""
-        await _readable(sock)
+        try:
+            await _readable(sock)
+        except BaseException:
+            sock.close()  # from here on it belongs to its transport
+            raise
         reader, writer = await self._secure(sock)
         try:
             hello, lines, early = await _read_hello(reader)
