@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import port_names
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
+from jupyter_core.paths import jupyter_runtime_dir
 
 from elyra_server.arguments import add_missing_flags, check_port_range, fill
 from elyra_server.clientoptions import check_options
@@ -259,6 +261,8 @@ class ProcessProxyProvisioner(LocalProvisioner):
 
     def _format_command(self, extra_arguments: list[str] | None) -> list[str]:
         manager: Any = self.parent
+        if not manager.connection_file:  # a manager outside of a server names none before it writes one
+            manager.connection_file = str(Path(jupyter_runtime_dir()) / f"kernel-{self.kernel_id}.json")
         return list(manager.format_kernel_cmd(extra_arguments=extra_arguments or []))
 
     def _own_environment(self) -> dict[str, str]:
