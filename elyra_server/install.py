@@ -75,7 +75,8 @@ class InstallApp(JupyterApp):
         ["lazy", "eager", "none"],
         default_value=None,
         allow_none=True,
-        help="When a kernel gets its Spark if its client does not say: on first use (lazy), early in the background (eager), or not (none).",
+        help="When a kernel gets its Spark, if its client does not say: on first use (lazy), early in the background "
+        "(eager), or not (none).",
     ).tag(config=True)
     extra_spark_opts = Unicode(
         help="Options of spark-submit to add, as --extra-spark-opts='--conf spark.executor.cores=2'."

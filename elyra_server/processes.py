@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections import deque
@@ -16,6 +17,10 @@ from elyra_server.errors import LaunchError
 from elyra_server.service import in_thread
 
 KEPT_LINES = 40
+SHOWN_LINES = 15
+"""How many of them a message quotes."""
+
+ERROR = re.compile(r"(?:Error|Exception in thread .*|[\w.]*(?:Exception|Error)): ")
 MAX_LINE = 4000
 DRAIN = 0.3
 """Seconds to wait for the rest of the output of a process that ended."""
@@ -71,7 +76,8 @@ class LocalProcess:
         log_file: Path | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> None:
-        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._kept: deque[str] = deque(maxlen=KEPT_LINES)
+        self._first_error = ""
         self._on_line = on_line
         self._partial = b""
         self._log = _open_private(log_file)
@@ -102,6 +108,15 @@ class LocalProcess:
     def running(self) -> bool:
         """Whether it has not ended yet."""
         return not self.ended.done()
+
+    @property
+    def lines(self) -> list[str]:
+        """The last lines of its output, before them the first error: spark-submit prints pages of usage after it."""
+        kept = list(self._kept)
+        shown = [line for line in kept if line.strip()][-SHOWN_LINES:]
+        if self._first_error and self._first_error not in shown:
+            return [self._first_error, "...", *shown[2:]]
+        return kept
 
     def signal(self, signum: int) -> None:
         """Send its whole group a signal."""
@@ -155,7 +170,9 @@ class LocalProcess:
         self._partial = self._partial[-MAX_LINE:]
         for line in lines:
             text = line[-MAX_LINE:].decode("utf-8", "replace").rstrip()
-            self.lines.append(text)
+            self._kept.append(text)
+            if not self._first_error and ERROR.match(text):
+                self._first_error = text
             if self._on_line is not None:
                 self._on_line(text)
 

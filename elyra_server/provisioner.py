@@ -81,6 +81,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
             check_options(client)
         check_user(self.settings, config, client.get("KERNEL_USERNAME") or default_username())
         if self._remote:
+            self._name_connection_file()
             command = self._format_command(kwargs.pop("extra_arguments", None))
             kwargs = await KernelProvisionerBase.pre_launch(self, env=environ, cmd=command, **kwargs)
         else:
@@ -258,6 +259,12 @@ class ProcessProxyProvisioner(LocalProvisioner):
             Listener.shared(self.settings).forget(launcher)
 
     # -- command and environment -------------------------------------------------------------------
+
+    def _name_connection_file(self) -> None:
+        """Give the connection file its name, which a KernelManager of its own (without a server) has not done yet."""
+        manager: Any = self.parent
+        if not manager.connection_file:
+            manager.connection_file = str(Path(jupyter_runtime_dir()) / f"kernel-{self.kernel_id}.json")
 
     def _format_command(self, extra_arguments: list[str] | None) -> list[str]:
         manager: Any = self.parent

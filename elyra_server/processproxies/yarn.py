@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import re
 import shutil
 from dataclasses import replace
@@ -49,7 +50,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         # A wrong endpoint has to be known before anything is submitted that could not be killed.
         await self.applications.manager.connect()
         await in_thread(self._ship_launcher, env)
-        self._staging = _staging_directory(env)
+        self._staging = _staging_directories(env)
         self.run_command(kernel_cmd, env, kw.get("cwd"), on_line=self._read_submitter)
         await self.confirm_remote_startup(kernel_cmd, **kw)
 
@@ -99,15 +100,15 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         self._remove_ticket()
         if self.command is not None and self.application.report is None:
             await self._find_late()
-        if self.application.id is None or self.application.over.done():
+        if self.application.id is None:
             return
-        if self.launcher.connection is not None:
+        if not self.application.over.done() and self.launcher.connection is not None:
             await self._ask_until_over(END_PATIENCE)
-        if not self.application.over.done():
-            if not await self.applications.kill(self.application, KILL_PATIENCE):
-                self.log.error("Application %s could not be killed: %s", self.application.id, self.application.problem)
-            # spark-submit and YARN leave the staging directory of a killed application behind.
-            await in_thread(shutil.rmtree, self._staging / self.application.id, ignore_errors=True)
+        if not self.application.over.done() and not await self.applications.kill(self.application, KILL_PATIENCE):
+            self.log.error("Application %s could not be killed: %s", self.application.id, self.application.problem)
+        # spark-submit and YARN leave the staging directory of a killed application behind.
+        for directory in self._staging:
+            await in_thread(shutil.rmtree, directory / self.application.id, ignore_errors=True)
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -192,11 +193,14 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         return f"{report.id} is {report.state} ({report.final_status}).{says}"
 
 
-def _staging_directory(env: dict[str, str]) -> Path:
+def _staging_directories(env: dict[str, str]) -> list[Path]:
     """Return where Spark stages submissions if the cluster's file system is the local one."""
     configured = sparkoptions.lookup(env.get("SPARK_OPTS", ""), env, "spark.yarn.stagingDir")
     match = re.fullmatch(r"(?:file:(?://)?)?(/.*)", configured)
-    return Path(match[1] if match else env.get("HOME") or "/nonexistent") / ".sparkStaging"
+    # Below a configured directory each user has one; only this server's own and an impersonated one can be meant.
+    users = (getpass.getuser(), env.get("KERNEL_USERNAME", ""))
+    bases = [Path(match[1]) / name for name in users if "/" not in name] if match else [Path(env.get("HOME") or "/")]
+    return [base / ".sparkStaging" for base in bases]
 
 
 __all__ = ["ResourceManagerError", "YarnClusterProcessProxy"]
