@@ -111,7 +111,7 @@ class Service:
         if not self._thread.is_alive():
             return
         try:
-            self.call_and_wait(self._drain(timeout), timeout + 1.0)
+            self.call_and_wait(self._end(timeout), timeout + 2.0)
         except (asyncio.TimeoutError, TimeoutError, RuntimeError):
             log.warning("Some kernels were still being ended when the process was.")
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -122,6 +122,15 @@ class Service:
             return True
         _, pending = await asyncio.wait(set(self._tasks), timeout=timeout)
         return not pending
+
+    async def _end(self, timeout: float) -> None:
+        """Drain, then end what would go on for ever, such as the listener."""
+        await self._drain(timeout)
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=1.0)
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
