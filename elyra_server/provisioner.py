@@ -268,8 +268,6 @@ class ProcessProxyProvisioner(LocalProvisioner):
 
     def _format_command(self, extra_arguments: list[str] | None) -> list[str]:
         manager: Any = self.parent
-        if not manager.connection_file:  # a manager outside of a server names none before it writes one
-            manager.connection_file = str(Path(jupyter_runtime_dir()) / f"kernel-{self.kernel_id}.json")
         return list(manager.format_kernel_cmd(extra_arguments=extra_arguments or []))
 
     def _own_environment(self) -> dict[str, str]:
