@@ -174,10 +174,11 @@ class Settings(Configurable):
     )
     authorized_users = _list(
         "ELYRA_AUTHORIZED_USERS",
-        "Users who may start kernels; empty means everybody. See UserPolicy for when KERNEL_USERNAME is checked.",
+        "Users who may start kernels; empty means everybody. KERNEL_USERNAME is checked where this or "
+        "impersonation_enabled is set.",
     )
     unauthorized_users = _list(
-        "ELYRA_UNAUTHORIZED_USERS", "Users who may not start kernels, whatever else is set.", ["root"]
+        "ELYRA_UNAUTHORIZED_USERS", "Users who may not start kernels, where KERNEL_USERNAME is checked.", ["root"]
     )
     impersonation_enabled = _bool(
         "ELYRA_IMPERSONATION_ENABLED", "Run kernels as KERNEL_USERNAME (spark-submit --proxy-user)."
