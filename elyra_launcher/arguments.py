@@ -7,8 +7,11 @@ order it came. `argparse` knows neither and is not cheap to import.
 
 from __future__ import annotations
 
+import os
+
 from . import __version__
 from .errors import UsageError
+from .protocol import FINGERPRINT_PREFIX
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -42,8 +45,8 @@ usage: python -m elyra_launcher [options] CONNECTION_FILE [kernel's options]
 
 Start a Jupyter kernel here, report it to its server and look after it until it
 ends: ipykernel without a COMMAND, any other kernel with one. CONNECTION_FILE does
-not exist yet; where its directory does not exist here or is open to others, the
-file gets its name in a private directory. Each --x-y may also be written
+not exist yet and may be left out with --kernel-id; where its directory does not exist
+here or is open to others, the file gets its name in a private directory. Each --x-y may also be written
 --x_y and --RemoteProcessProxy.x-y, with its value after a space or an equals sign.
 
 options:
@@ -69,7 +72,7 @@ class Options:
     Attributes
     ----------
     connection_file : str
-        The path that was named; empty if none was.
+        The path that was named, or a name for the file where none was.
     kernel_id : str
         Empty if it was not given and the connection file's name does not tell it.
     addresses : list of (str, int)
@@ -104,6 +107,13 @@ class Options:
         self.kernel_class_name = ""
         self.kernel_arguments: list[str] = []
         self.command: list[str] = []
+
+    @property
+    def protocol_version(self) -> int:
+        """What the server speaks: 2, 1 (Enterprise Gateway, gateway_provisioners), or 0 without one."""
+        if not self.addresses:
+            return 0
+        return 2 if self.public_key.startswith(FINGERPRINT_PREFIX) else 1
 
 
 class InformationRequested(Exception):  # noqa: N818 - not an error
@@ -140,8 +150,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
         options.addresses = addresses(ours["response_address"])
         if not options.public_key:
             raise UsageError("--response-address needs --public-key, by which the server is recognised")
-    if not options.connection_file and not options.command:
+    if not options.connection_file and not options.command and not options.kernel_id:
         raise UsageError("name the connection file that is to be made, for instance kernel-<id>.json")
+    options.connection_file = options.connection_file or f"kernel-{options.kernel_id or os.getpid()}.json"
     return options
 
 

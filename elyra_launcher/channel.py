@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .protocol import ACTION_END, FINGERPRINT_PREFIX
+from .protocol import ACTION_END
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ class Channel:
 
 def open_channel(loop: Loop, owner: Owner, options: Options, ticket: str) -> Channel:
     """Return the channel to the server that a launch names; the public key tells the protocol."""
-    if not options.addresses:
+    if options.protocol_version == 0:
         return Channel(loop, owner)
-    if options.public_key.startswith(FINGERPRINT_PREFIX):
+    if options.protocol_version == 2:
         from .link import Link
 
         return Link(loop, owner, options.addresses, options.public_key, ticket)

@@ -17,6 +17,10 @@ TYPE_CHECKING = False  # importing typing would take half a megabyte of each sup
 if TYPE_CHECKING:
     from typing import Any, Mapping
 
+    from .arguments import Options
+
+LOOPBACK = "127.0.0.1"
+
 PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 
 
@@ -217,19 +221,23 @@ def _bind(ip: str, port: int) -> Any:
     return bound
 
 
-def local_address(addresses: list[tuple[str, int]]) -> str:
-    """Return the address of this machine at which the server finds the kernel.
+def bind_address(options: Options) -> str:
+    """Return the address of this machine that the kernel binds to, no wider than needed.
 
     It is the one from which this machine speaks to the server. Where that depends
-    on which of the server's addresses will answer, the kernel is bound to all.
+    on which of the server's addresses will answer, the kernel is bound to all; also for
+    servers of version 1, which find out by themselves at which address a worker is.
     """
-    found = {_source_address(*address) for address in addresses}
-    return found.pop() if len(found) == 1 else "0.0.0.0"
+    found = {source_address(*address) for address in options.addresses} or {LOOPBACK}
+    if len(found) > 1 or (options.protocol_version == 1 and found != {LOOPBACK}):
+        return "0.0.0.0"
+    return found.pop()
 
 
-def _source_address(host: str, port: int) -> str:
+def source_address(host: str, port: int) -> str:
+    """Return the address from which this machine speaks to another."""
     if host == "localhost" or host.startswith("127."):
-        return "127.0.0.1"
+        return LOOPBACK
     import socket
 
     try:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from .arguments import InformationRequested, parse
 from .errors import OK, LauncherError, UsageError
 from .kernels import kernel_for
-from .protocol import FINGERPRINT_PREFIX
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel
     try:
         options = parse(sys.argv[1:] if argv is None else argv, os.environ)
         ticket = take_ticket(os.environ)
-        if options.addresses and options.public_key.startswith(FINGERPRINT_PREFIX) and not ticket:
+        if options.protocol_version == 2 and not ticket:
             raise UsageError(f"the launch has no ticket: neither {TICKET_VARIABLE} nor a file ./{TICKET_FILE} is there")
         chosen = (kernel or kernel_for)(options)
     except InformationRequested as asked:

@@ -7,7 +7,7 @@ import signal
 import socket
 from contextlib import suppress
 
-from .connection import PORTS, ConnectionFile, local_address
+from .connection import PORTS, ConnectionFile, bind_address
 from .eventloop import READ
 from .process import Outlet, Process, end_with_parent
 
@@ -80,7 +80,7 @@ class Runner:
         file = self._file = ConnectionFile(self._options.connection_file, os.environ)
         self._kernel.connection_file = file.path
         if not file.adopted:
-            file.fill(local_address(self._options.addresses), self._kernel.name)
+            file.fill(bind_address(self._options), self._kernel.name)
             self._picked = self._options.port_range is not None or not self._kernel.binds_itself
             self._pick_and_write()
         self._start()

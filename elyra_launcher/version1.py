@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from . import protocol
 from .channel import Channel
-from .connection import free_ports, local_address
+from .connection import bind_address, free_ports, source_address
 from .dial import format_address
 from .errors import LauncherError, RequestError, UnreachableError, UsageError
 from .eventloop import READ
@@ -68,7 +68,7 @@ class Version1(Channel):
         except LauncherError as error:
             self._owner.gave_up(error)
             return
-        ip = local_address(self._options.addresses)
+        ip = bind_address(self._options)
         port = free_ports(ip, 1, self._options.port_range, self._options.port_retries)[0]
         self._listener = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -94,8 +94,7 @@ class Version1(Channel):
         self._listener = None
 
     def local_address(self) -> str:
-        # Where it is not known, the server knows the worker by its name.
-        return socket.gethostname()
+        return source_address(*self._options.addresses[0])
 
     def _encrypt(self, info: dict[str, Any]) -> bytes:
         return encrypt(info, self._options.public_key)

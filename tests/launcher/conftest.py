@@ -5,8 +5,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_server import FakeServer, make_certificate  # noqa: E402
-from launching import Launch, server_arguments  # noqa: E402
+from fake_server import FakeServer, make_certificate
+from launching import Launch, server_arguments
 
 
 @pytest.fixture(scope="session")
