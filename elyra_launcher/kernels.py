@@ -10,8 +10,24 @@ from .errors import UsageError
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
+    from typing import Mapping
+
     from .arguments import Options
     from .process import Process
+
+
+def package_location() -> str:
+    """Return the directory or zip that this package is in."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def importable_here(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which ``python -m elyra_launcher...`` finds this package."""
+    path = environ.get("PYTHONPATH", "")
+    places = path.split(os.pathsep) if path else []
+    if package_location() not in places:
+        places.insert(0, package_location())
+    return {**environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 class Kernel:
@@ -97,9 +113,8 @@ class PythonKernel(Kernel):
 
         The kernel's ``PYTHONPATH`` stays as the user has it, wherever this package is.
         """
-        location = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         start = "import sys; sys.path[0] = sys.argv[1]; from elyra_launcher.python_kernel import main; main()"
-        command = [sys.executable, "-c", start, location, self.connection_file, self.options.spark_mode]
+        command = [sys.executable, "-c", start, package_location(), self.connection_file, self.options.spark_mode]
         if self.options.kernel_class_name:
             command.append("--IPKernelApp.kernel_class=" + self.options.kernel_class_name)
         return command + self.options.kernel_arguments

@@ -143,7 +143,8 @@ class Link(Channel):
     def _not_reached(self, problems: dict[str, str]) -> None:
         self._dialer = None
         text = "; ".join(f"{address}: {problem}" for address, problem in problems.items())
-        if all(problem == MISMATCH for problem in problems.values()):
+        # A server that was there before may be back with its certificate in a moment.
+        if "ticket" in self._proof and all(problem == MISMATCH for problem in problems.values()):
             self._owner.gave_up(RejectedError(f"the server is not the one that was announced: {text}"))
         elif time.monotonic() + self._pause > self._deadline:
             self._owner.gave_up(UnreachableError(f"the server cannot be reached: {text}"))
@@ -178,6 +179,7 @@ class Link(Channel):
         self._ping = _seconds(answer, "ping", self._ping)
         self._pause = FIRST_PAUSE
         self.established = True
+        self._heard()
         waiting, self._waiting = self._waiting, []
         self._owner.linked()
         for message in waiting:

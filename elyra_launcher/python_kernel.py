@@ -7,6 +7,7 @@ can: what takes time here is added to the start of every kernel.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 TYPE_CHECKING = False  # importing typing would delay the start
@@ -22,6 +23,8 @@ def main() -> None:
     del sys.path[0]
     _, _, connection_file, spark_mode, *arguments = sys.argv
     descriptor = int(os.environ.pop(READY_DESCRIPTOR))
+    # The launcher may pass an interrupt on as soon as it knows the ports; ipykernel wants none yet.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.argv = ["ipykernel_launcher.py", "-f", connection_file, *arguments]
     app = _application(descriptor)
     app.initialize(sys.argv[1:])

@@ -104,7 +104,7 @@ class Runner:
             return
         self.process.close()
         self._let_go()
-        if not self.listens and self._picked and self._starts < START_LIMIT and self._lost_ports():
+        if not self.ever_listened and self._picked and self._starts < START_LIMIT and self._lost_ports():
             self._pick_and_write()
             self._start()
             return

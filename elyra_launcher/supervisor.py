@@ -16,6 +16,7 @@ from . import __version__, protocol
 from .channel import Channel, Owner, open_channel
 from .errors import INTERNAL, OK, LauncherError, RequestError
 from .eventloop import READ, Loop
+from .kernels import importable_here
 from .runner import Runner
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
@@ -113,12 +114,15 @@ class Supervisor(Owner):
         except LauncherError as error:
             self._fail(error)
         self._channel = open_channel(self._loop, self, self._kernel.options, self._ticket)
-        self._channel.start()
+        try:
+            self._channel.start()
+        except LauncherError as error:
+            self.gave_up(error)
         self._watch_parent()
         if "PYSPARK_GATEWAY_PORT" in os.environ:
             from .spark_driver import SparkDriver
 
-            self._driver = SparkDriver.attach(dict(os.environ))
+            self._driver = SparkDriver.attach(importable_here(os.environ))
 
     # -- the kernel
 

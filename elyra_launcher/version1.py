@@ -62,12 +62,14 @@ class Version1(Channel):
         self._orders: dict[int, socket.socket] = {}
 
     def start(self) -> None:
-        """Listen for orders; the server is there as far as one can know."""
-        try:
-            self._encrypt({})  # a key of another kind is found out now
-        except LauncherError as error:
-            self._owner.gave_up(error)
-            return
+        """Listen for orders; the server is there as far as one can know.
+
+        Raises
+        ------
+        LauncherError
+            If the payload cannot be made or no port is free.
+        """
+        self._encrypt({})  # a key of another kind is found out now
         ip = bind_address(self._options)
         port = free_ports(ip, 1, self._options.port_range, self._options.port_retries)[0]
         self._listener = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)

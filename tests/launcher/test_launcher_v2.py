@@ -13,6 +13,8 @@ import psutil
 import pytest
 from launching import ROOT, TINY_KERNEL, Client, server_arguments
 
+from elyra_launcher import protocol
+
 PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 
 
@@ -432,9 +434,11 @@ def test_a_killed_launcher_leaves_no_kernel(server, launch):
     server.wait_for("connection")
     started.was_killed = True
     with Client(server.wait_for("connection")["connection"]) as client:
-        client.start("import re; re.match(r'(a+)+$', 'a' * 60 + 'b')")  # holds the interpreter's lock for ever
-        started.process.kill()
-        assert started.gone()
+        client.run("1")
+    # It cannot notice anything any more, like one that holds its interpreter's lock.
+    started.kernels()[0].suspend()
+    started.process.kill()
+    assert started.gone()
     started.wait()
 
 
@@ -493,3 +497,23 @@ def test_usage_help_and_version_on_the_command_line(tmp_path):
     assert wrong.returncode == 64
     assert "HOST:PORT" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_an_interrupt_right_after_the_report_does_no_harm(server, launch):
+    started = launch()
+    connection = server.wait_for("connection")["connection"]
+    for _ in range(5):
+        server.request("interrupt")
+    with Client(connection) as client:
+        assert client.run("1 + 1") == ("ok", "2")
+    shut_down(server, started)
+
+
+def test_a_link_without_pings_for_a_while_stays(make_server, start):
+    server = make_server(ping=60)
+    started = start(*server_arguments(server), ELYRA_LAUNCH_TICKET=server.ticket)
+    server.wait_for("connection")
+    # Longer than the time that hello may take to be answered.
+    with pytest.raises(AssertionError):
+        server.wait_for("hello", 2, timeout=protocol.HELLO_TIMEOUT + 1)
+    shut_down(server, started)
