@@ -264,7 +264,9 @@ class ProcessProxyProvisioner(LocalProvisioner):
         """Give the connection file its name, which a KernelManager of its own (without a server) has not done yet."""
         manager: Any = self.parent
         if not manager.connection_file:
-            manager.connection_file = str(Path(jupyter_runtime_dir()) / f"kernel-{self.kernel_id}.json")
+            directory = Path(jupyter_runtime_dir())
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            manager.connection_file = str(directory / f"kernel-{self.kernel_id}.json")
 
     def _format_command(self, extra_arguments: list[str] | None) -> list[str]:
         manager: Any = self.parent

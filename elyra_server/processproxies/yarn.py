@@ -199,7 +199,7 @@ def _staging_directories(env: dict[str, str]) -> list[Path]:
     match = re.fullmatch(r"(?:file:(?://)?)?(/.*)", configured)
     # Below a configured directory each user has one; only this server's own and an impersonated one can be meant.
     users = (getpass.getuser(), env.get("KERNEL_USERNAME", ""))
-    bases = [Path(match[1]) / name for name in users if "/" not in name] if match else [Path(env.get("HOME") or "/")]
+    bases = [Path(match[1]) / name for name in users if "/" not in name and name.strip(".")] if match else [Path(env.get("HOME") or "/")]
     return [base / ".sparkStaging" for base in bases]
 
 

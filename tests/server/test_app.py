@@ -1,0 +1,134 @@
+"""`jupyter elyra` as an operator meets it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from server_harness import environment, until
+
+
+def run(tmp_path, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "elyra_server.app", *arguments], env=environment(tmp_path), cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )
+
+
+def test_version_and_help(tmp_path):
+    from elyra_launcher import __version__
+
+    assert run(tmp_path, "--version").stdout.strip() == __version__
+    answer = run(tmp_path, "--help-all")
+    assert answer.returncode == 0
+    for text in ("--Settings.yarn_endpoint", "ELYRA_YARN_ENDPOINT", "--KernelGatewayApp.max_kernels",
+                 "--JupyterWebsocketPersonality.list_kernels", "cull_idle_timeout", "install"):
+        assert text in answer.stdout, text
+
+
+def test_generate_config_writes_a_file_that_is_read(tmp_path):
+    answer = run(tmp_path, "--generate-config")
+    assert answer.returncode == 0, answer.stderr
+    config = tmp_path / "config" / "jupyter_elyra_config.py"
+    assert "c.Settings.kernel_launch_timeout = 30.0" in config.read_text()
+
+
+def test_the_usual_start_line(make_server):
+    server = make_server(
+        "--MappingKernelManager.cull_idle_timeout=3600", "--MappingKernelManager.cull_interval=60",
+    )
+    server.spec("python_launcher")
+    kernel_id = server.start("python_launcher")
+    assert "idle durations > 3600 seconds at 60 second intervals" in server.text()
+    assert [kernel["id"] for kernel in server.rest("GET", "/api/kernels")[1]] == [kernel_id]
+    assert server.rest("GET", "/api/kernelspecs/python_launcher")[1]["spec"]["process_proxy"]
+
+
+def test_no_secret_is_in_the_log_or_on_a_command_line(make_server):
+    token = "token-of-the-operator"
+    server = make_server(f"--KernelGatewayApp.auth_token={token}")
+    server.spec("python_launcher")
+    assert server.rest("GET", "/api/kernels")[0] == 401
+    server.token = token
+    assert server.rest("GET", f"/api/kernels?token={token}")[0] == 200
+    kernel_id = server.start("python_launcher")
+    (connection_file,) = (server.base / "runtime").glob("kernel-*.json")
+    assert connection_file.stat().st_mode & 0o777 == 0o600
+    key = json.loads(connection_file.read_text())["key"]
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    tickets = {child.environ().get("ELYRA_LAUNCH_TICKET") for child in children} - {None, ""}
+    assert len(tickets) == 1
+    lines = [" ".join(child.cmdline()) for child in children]
+    server.rest("POST", f"/api/kernels/{kernel_id}/restart")
+    server.delete(kernel_id)
+    server.fail("no_such_kernel")
+    assert server.stop() == 0
+    for secret in (key, token, *tickets):
+        assert secret not in server.text()
+        assert not [line for line in lines if secret in line]
+
+
+def test_the_server_is_idle_with_many_kernels(server):
+    ids = [server.start("python_launcher") for _ in range(20)]
+    process = psutil.Process(server.process.pid)
+    time.sleep(1)  # what their starts left to do
+    before = process.cpu_times()
+    time.sleep(10)
+    after = process.cpu_times()
+    used = (after.user + after.system) - (before.user + before.system)
+    print(f"server with 20 kernels: {used * 10:.2f} % of a core")
+    assert used / 10 < 0.01
+    assert len(server.rest("GET", "/api/kernels")[1]) == len(ids)
+
+
+def test_a_killed_launcher_is_a_dead_kernel_with_a_reason(server):
+    kernel_id = server.start("python_launcher")
+    (launcher,) = psutil.Process(server.process.pid).children()
+    launcher.kill()
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", 5, "the kernel's death")
+    assert "SIGKILL" in server.kernel(kernel_id)["reason"]
+    assert server.delete(kernel_id) < 1
+
+
+def test_a_dead_kernel_turns_clients_away_with_the_reason(server):
+    import websocket
+
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    socket.send("quit()")
+    socket.await_state("dead")
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        server.socket(kernel_id)
+    assert refused.value.status_code == 410
+    socket.close()
+
+
+def test_a_server_that_is_killed_takes_its_kernels_along(server, tmp_path):
+    server.start("python_launcher")
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    assert children
+    server.process.kill()
+    server.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    # Its files had nobody to remove them.
+    for file in [*server.base.glob("runtime/kernel-*"), *server.base.glob("tmp/elyra-*/**/*")]:
+        if file.is_file() or file.is_symlink():
+            os.unlink(file)
+    for directory in sorted(server.base.glob("tmp/elyra-*/**/"), reverse=True):
+        directory.rmdir()
+    server.process.returncode = 0
+
+
+def test_two_servers_side_by_side(make_server):
+    servers = [make_server(), make_server()]
+    for each in servers:
+        each.spec("python_launcher")
+    for each in servers:
+        kernel_id = each.start("python_launcher")
+        socket = each.socket(kernel_id)
+        assert socket.run("print(1)") == "1\n"
+        socket.close()
