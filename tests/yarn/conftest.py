@@ -60,7 +60,7 @@ def server(yarn):
         process = psutil.Process(server.process.pid)
         yield server
         code = server.stop()
-    assert code in (0, -15), server.log_tail()
+    assert code == 0, server.log_tail()
     assert not process.is_running()
     check_nothing_left(yarn, server)
 
