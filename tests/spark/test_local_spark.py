@@ -1,5 +1,6 @@
 """Spark in a kernel process, with a local master: the real pyspark, no cluster. The cluster's turn is tests/yarn."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -58,9 +59,15 @@ class Kernel:
         return "".join(said)
 
     def close(self) -> None:
+        """End kernel and Spark, which then removes its directories in /tmp."""
+        self.client.shutdown()
         self.client.stop_channels()
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        try:
+            self.process.wait(30)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 @pytest.fixture(scope="module")
