@@ -63,9 +63,9 @@ def figures_table(path: Path) -> str:
     for row in json.loads(path.read_text(encoding="utf-8")):
         floor, ratio = row["floor"], f"{row['ratio']:.3g}"
         shown = f"{floor:.4g} {row['unit']}" if floor is not None else ""
-        target = f"{row['target']:g}×" if floor is not None else f"{row['target']:g} {row['unit']}"
+        target = f"{row['target']:g}x" if floor is not None else f"{row['target']:g} {row['unit']}"
         met = "" if row["ratio"] <= row["target"] else "missed"
-        times = f"{ratio}×" if floor is not None else ""
+        times = f"{ratio}x" if floor is not None else ""
         lines.append(f"| {row['name']} | {row['value']:.4g} {row['unit']} | {shown} | {times} | {target} | {met} |")
     return "\n".join(lines)
 
