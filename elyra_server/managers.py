@@ -220,9 +220,7 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         channel.on_recv(lambda _: None if reply.done() else reply.set_result(None))
         try:
             kernel.session.send(channel, "kernel_info_request")
-            await asyncio.wait(
-                {reply, ended}, timeout=self.kernel_info_timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({reply, ended}, timeout=self.kernel_info_timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended.cancel()
             channel.close()

@@ -135,6 +135,8 @@ class ResourceManager:
                     self._client = self._make_client(endpoint)
                     return
                 problems[endpoint] = f"it is {info.get('haState')}"
+            except requests.exceptions.JSONDecodeError:
+                problems[endpoint] = "what answers there is not a ResourceManager"
             except requests.RequestException as error:
                 problems[endpoint] = _short(error)
             except (ValueError, KeyError, TypeError, AttributeError):

@@ -98,7 +98,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         if not hasattr(self, "applications"):
             return
         self._remove_ticket()
-        if self.command is not None and self.application.report is None:
+        if self.application.report is None and self._may_exist():
             await self._find_late()
         if self.application.id is None:
             return
@@ -178,6 +178,12 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         finally:
             self.applications.unwatch(self.application)
 
+    def _may_exist(self) -> bool:
+        """Whether there may be an application that was not seen: not if its submission failed by itself."""
+        if self.command is None:
+            return False
+        return self.application.id is not None or self.command.ended.result() <= 0
+
     async def _find_late(self) -> None:
         """Look for the application of a submission that was stopped: it may exist all the same."""
         loop = asyncio.get_running_loop()
@@ -199,7 +205,11 @@ def _staging_directories(env: dict[str, str]) -> list[Path]:
     match = re.fullmatch(r"(?:file:(?://)?)?(/.*)", configured)
     # Below a configured directory each user has one; only this server's own and an impersonated one can be meant.
     users = (getpass.getuser(), env.get("KERNEL_USERNAME", ""))
-    bases = [Path(match[1]) / name for name in users if "/" not in name and name.strip(".")] if match else [Path(env.get("HOME") or "/")]
+    bases = (
+        [Path(match[1]) / name for name in users if "/" not in name and name.strip(".")]
+        if match
+        else [Path(env.get("HOME") or "/")]
+    )
     return [base / ".sparkStaging" for base in bases]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server_harness import Server  # noqa: E402
+from server_harness import Server
 
 
 @pytest.fixture

@@ -35,8 +35,15 @@ def send(sock, method, params, number=None):
 
 
 def hello(sock, ticket):
-    params = {"version": 2, "kernel_id": option("kernel-id"), "ticket": ticket, "launcher": "fake",
-              "host": "fakehost", "pid": os.getpid(), "state": "starting"}
+    params = {
+        "version": 2,
+        "kernel_id": option("kernel-id"),
+        "ticket": ticket,
+        "launcher": "fake",
+        "host": "fakehost",
+        "pid": os.getpid(),
+        "state": "starting",
+    }
     send(sock, "hello", params, 1)
     return sock.recv(65536)
 

@@ -92,9 +92,22 @@ class Server:
         self.env["ELYRA_INHERITED_ENVS"] += ",ELYRA_TEST_MARKER"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "elyra_server.app", "--ip=127.0.0.1", f"--port={self.port}", "--port_retries=0",
-                 "--log-level=DEBUG", "--JupyterWebsocketPersonality.list_kernels=True", *options],
-                env=self.env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=base,
+                [
+                    sys.executable,
+                    "-m",
+                    "elyra_server.app",
+                    "--ip=127.0.0.1",
+                    f"--port={self.port}",
+                    "--port_retries=0",
+                    "--log-level=DEBUG",
+                    "--JupyterWebsocketPersonality.list_kernels=True",
+                    *options,
+                ],
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=base,
             )
         deadline = time.monotonic() + 30
         while self.process.poll() is None and time.monotonic() < deadline:
@@ -179,12 +192,30 @@ class Socket:
 
     def send(self, code: str) -> str:
         number = uuid.uuid4().hex
-        header = {"msg_id": number, "msg_type": "execute_request", "session": "test", "username": "", "version": "5.3",
-                  "date": "2026-01-01T00:00:00Z"}
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False,
-                   "stop_on_error": True}
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell",
-                   "buffers": []}
+        header = {
+            "msg_id": number,
+            "msg_type": "execute_request",
+            "session": "test",
+            "username": "",
+            "version": "5.3",
+            "date": "2026-01-01T00:00:00Z",
+        }
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
+        }
+        message = {
+            "header": header,
+            "parent_header": {},
+            "metadata": {},
+            "content": content,
+            "channel": "shell",
+            "buffers": [],
+        }
         self.connection.send(json.dumps(message))
         return number
 

@@ -13,8 +13,13 @@ from server_harness import environment, until
 
 def run(tmp_path, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", "elyra_server.app", *arguments], env=environment(tmp_path), cwd=tmp_path,
-        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "elyra_server.app", *arguments],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -24,8 +29,14 @@ def test_version_and_help(tmp_path):
     assert run(tmp_path, "--version").stdout.strip() == __version__
     answer = run(tmp_path, "--help-all")
     assert answer.returncode == 0
-    for text in ("--Settings.yarn_endpoint", "ELYRA_YARN_ENDPOINT", "--KernelGatewayApp.max_kernels",
-                 "--JupyterWebsocketPersonality.list_kernels", "cull_idle_timeout", "install"):
+    for text in (
+        "--Settings.yarn_endpoint",
+        "ELYRA_YARN_ENDPOINT",
+        "--KernelGatewayApp.max_kernels",
+        "--JupyterWebsocketPersonality.list_kernels",
+        "cull_idle_timeout",
+        "install",
+    ):
         assert text in answer.stdout, text
 
 
@@ -38,7 +49,8 @@ def test_generate_config_writes_a_file_that_is_read(tmp_path):
 
 def test_the_usual_start_line(make_server):
     server = make_server(
-        "--MappingKernelManager.cull_idle_timeout=3600", "--MappingKernelManager.cull_interval=60",
+        "--MappingKernelManager.cull_idle_timeout=3600",
+        "--MappingKernelManager.cull_interval=60",
     )
     server.spec("python_launcher")
     kernel_id = server.start("python_launcher")

@@ -175,7 +175,9 @@ def test_the_client_may_choose_the_kernel_id(server):
     assert server.start("python_launcher", KERNEL_ID=wanted) == wanted
 
 
-@pytest.mark.parametrize("value", ["x", "", "../../etc/passwd", str(uuid.uuid1()), str(uuid.uuid4())[:-1], "{" + str(uuid.uuid4()) + "}"])
+@pytest.mark.parametrize(
+    "value", ["x", "", "../../etc/passwd", str(uuid.uuid1()), str(uuid.uuid4())[:-1], "{" + str(uuid.uuid4()) + "}"]
+)
 def test_other_kernel_ids_are_refused(server, value):
     status, message, _ = server.fail("python_launcher", KERNEL_ID=value)
     assert status == 400 and "KERNEL_ID" in message and "version 4" in message
@@ -188,9 +190,21 @@ def test_hostile_values_are_refused_by_name(server, value):
     assert server.rest("GET", "/api/kernels")[1] == []
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b'"x"', b'{"env": []}', b'{"env": {"KERNEL_A": 1}}', b'{"name": 7}',
-                                  b'{"env": {"KERNEL_A B": "1"}}', b'{"env": {"KERNEL_LAUNCH_TIMEOUT": "soon"}}',
-                                  b'{"env": {"KERNEL_A": "\\ud800"}}', b'{"kernel_id": "../x"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{",
+        b'"x"',
+        b'{"env": []}',
+        b'{"env": {"KERNEL_A": 1}}',
+        b'{"name": 7}',
+        b'{"env": {"KERNEL_A B": "1"}}',
+        b'{"env": {"KERNEL_LAUNCH_TIMEOUT": "soon"}}',
+        b'{"env": {"KERNEL_A": "\\ud800"}}',
+        b'{"kernel_id": "../x"}',
+    ],
+)
 def test_bad_requests_are_answered_and_start_nothing(server, body):
     status, answer = server.rest("POST", "/api/kernels", body)
     assert status == 400 and answer["message"], answer

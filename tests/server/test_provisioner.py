@@ -85,14 +85,26 @@ def test_the_error_of_a_launch_is_its_cause(jupyter):
 
 def test_a_plain_jupyter_server(jupyter):
     port = free_port()
-    command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1",
-               "--IdentityProvider.token=t", "--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={jupyter}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter_server",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--ip=127.0.0.1",
+        "--IdentityProvider.token=t",
+        "--ServerApp.disable_check_xsrf=True",
+        f"--ServerApp.root_dir={jupyter}",
+    ]
     with (jupyter / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
 
     def rest(method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Authorization": "token t"}, method=method)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}{path}", data, {"Authorization": "token t"}, method=method
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.read()
 
