@@ -11,7 +11,6 @@ import os
 
 from . import __version__
 from .errors import UsageError
-from .protocol import FINGERPRINT_PREFIX
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     Address = Tuple[str, int]
 
 PREFIX = "remoteprocessproxy."
+
+FINGERPRINT_PREFIX = "sha256:"
+"""What a public key starts with that is the fingerprint of a certificate."""
 
 # Flag (in lower case, with dashes) and the attribute of Options it sets.
 FLAGS = {

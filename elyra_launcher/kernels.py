@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from .errors import UsageError
@@ -94,11 +93,15 @@ class Kernel:
 
     def interrupt(self, process: Process) -> None:
         """Interrupt what the kernel does: here by SIGINT to its process group."""
-        process.signal(signal.SIGINT)
+        from signal import SIGINT
+
+        process.signal(SIGINT)
 
     def stop(self, process: Process) -> None:
         """Ask the kernel to end; it is killed when it does not: here by SIGTERM."""
-        process.signal(signal.SIGTERM)
+        from signal import SIGTERM
+
+        process.signal(SIGTERM)
 
 
 class PythonKernel(Kernel):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 from .arguments import InformationRequested, parse
 from .errors import OK, LauncherError, UsageError
 from .kernels import kernel_for
+from .runner import Runner
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -54,9 +54,16 @@ def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel
     except LauncherError as error:
         print(f"elyra_launcher: {error}\nTry: python -m elyra_launcher --help", file=sys.stderr)
         return error.exit_code
+    runner = Runner(chosen)
+    problem = None
+    try:
+        runner.start()
+    except LauncherError as error:
+        problem = error
+    # While the kernel starts there is time for the rest.
     from .supervisor import Supervisor
 
-    return Supervisor(chosen, ticket).run()
+    return Supervisor(runner, ticket).run(problem)
 
 
 def take_ticket(environ: MutableMapping[str, str]) -> str:
@@ -65,9 +72,12 @@ def take_ticket(environ: MutableMapping[str, str]) -> str:
     It comes in the environment, or into a YARN container as a file.
     """
     ticket = environ.pop(TICKET_VARIABLE, "")
-    if not ticket and "CONTAINER_ID" in environ:
-        with suppress(OSError):
-            with open(TICKET_FILE, encoding="ascii") as file:
-                ticket = file.read()
-            os.unlink(TICKET_FILE)
-    return ticket.strip()
+    if ticket or "CONTAINER_ID" not in environ:
+        return ticket
+    try:
+        with open(TICKET_FILE, encoding="ascii") as file:
+            ticket = file.read().strip()
+        os.unlink(TICKET_FILE)
+    except OSError:
+        return ticket
+    return ticket

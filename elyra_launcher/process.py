@@ -1,18 +1,16 @@
 """A kernel's process: started in a session of its own, watched, signalled, reaped.
 
 `subprocess` would do, but costs more memory and time than all that is needed here,
-and hides the moment before the kernel's process group is gone for good.
+and hides the moment before the kernel's process group is gone for good. What this
+module imports delays the start of every kernel, so it imports what it needs later then.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from contextlib import suppress
 
 from .errors import KernelStartError
-from .eventloop import READ, WRITE
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -22,9 +20,8 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 30
 TAIL_BYTES = 8192
-# What is held back for a reader of our own output who is slow; beyond it is lost,
-# so that nobody's slowness stalls a kernel.
-BACKLOG = 262144
+READ_SIZE = 65536
+READS_AT_END = 4
 
 
 class Tail:
@@ -41,67 +38,22 @@ class Tail:
         return self._text.decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
 
 
-class Outlet:
-    """One of the launcher's own outputs, which may be slow or gone."""
-
-    def __init__(self, loop: Loop, descriptor: int) -> None:
-        self._loop = loop
-        self._descriptor = descriptor
-        self._held = b""
-        self._watched = False
-
-    def write(self, data: bytes) -> None:
-        """Pass data on, now or when the reader is ready."""
-        self._held = (self._held + data)[-BACKLOG:]
-        self.flush()
-
-    def flush(self) -> None:
-        """Write what the reader takes without blocking."""
-        import select
-
-        try:
-            while self._held and select.select([], [self._descriptor], [], 0)[1]:
-                # A pipe that is ready takes this many bytes at once.
-                sent = os.write(self._descriptor, self._held[:4096])
-                self._held = self._held[sent:]
-        except BlockingIOError:
-            pass  # somebody else filled it
-        except (OSError, ValueError):
-            self._held = b""  # nobody reads it any more
-        self._watch(bool(self._held))
-
-    def _watch(self, wanted: bool) -> None:
-        if wanted == self._watched:
-            return
-        self._watched = wanted
-        if not wanted:
-            self._loop.unwatch(self._descriptor)
-            return
-        # Only what can be full can be watched: files never are.
-        self._loop.watch(self._descriptor, WRITE, self.flush)
-
-
 class Process:
     """A process with its own session, whose end is noticed and explained.
 
-    Parameters
-    ----------
-    loop : Loop
-        Where its output is read.
-    outlets : dict of int to Outlet
-        Where its standard output (1) and error (2) go.
-
     Attributes
     ----------
+    tail : Tail
+        The last lines of its output, standard output and error as they came.
     pid : int
         The process, which also leads its process group.
     code, signum : int or None
         How it ended: an exit code or a signal; both None while it runs.
     """
 
-    def __init__(self, loop: Loop, outlets: dict[int, Outlet]) -> None:
-        self._loop = loop
-        self._outlets = outlets
+    def __init__(self) -> None:
+        self._loop: Loop | None = None
+        self._sinks: dict[int, Callable[[bytes], object]] = {}
         self._pipes: dict[int, int] = {}
         self.tail = Tail()
         self.pid = 0
@@ -134,7 +86,7 @@ class Process:
         KernelStartError
             If the command cannot be executed.
         """
-        pipes = {target: os.pipe() for target in self._outlets}
+        pipes = {target: os.pipe() for target in (1, 2)}
         problem_read, problem_write = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -146,7 +98,6 @@ class Process:
             os.close(write_end)
             os.set_blocking(read_end, False)
             self._pipes[read_end] = target
-            self._watch(read_end)
         with os.fdopen(problem_read, "rb") as problem:
             reason = problem.read().decode("utf-8", "replace")
         if reason:
@@ -154,6 +105,13 @@ class Process:
             self.pid = 0
             self.close()
             raise KernelStartError(f"the kernel's command {command[0]!r} cannot be executed: {reason}")
+
+    def attach(self, loop: Loop, sinks: dict[int, Callable[[bytes], object]]) -> None:
+        """Read the output from now on, and hand it to the sinks of 1 and 2."""
+        self._loop = loop
+        self._sinks = sinks
+        for descriptor in self._pipes:
+            self._watch(loop, descriptor)
 
     def signal(self, signum: int) -> bool:
         """Send a signal to the process group; return whether the process was alive."""
@@ -174,8 +132,7 @@ class Process:
         """
         if not self.alive or os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return False
-        with suppress(ProcessLookupError, PermissionError):  # nothing left
-            os.killpg(self.pid, signal.SIGKILL)
+        _kill_group(self.pid)
         _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
             self.signum = os.WTERMSIG(status)
@@ -183,22 +140,30 @@ class Process:
             self.code = os.WEXITSTATUS(status)
         return True
 
+    def kill(self) -> None:
+        """Kill it with its group and wait for the end."""
+        _kill_group(self.pid)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self.reap()
+
     def close(self) -> None:
         """Read what is left of the output and let go of it."""
         for descriptor in list(self._pipes):
             # A process that left the group may hold the other end: what is there must do.
-            for _ in range(BACKLOG // 65536):
+            for _ in range(READS_AT_END):
                 if descriptor not in self._pipes or not self._read(descriptor):
                     break
             if descriptor in self._pipes:
                 self._drop(descriptor)
 
-    def _watch(self, descriptor: int) -> None:
-        self._loop.watch(descriptor, READ, lambda: self._read(descriptor))
+    def _watch(self, loop: Loop, descriptor: int) -> None:
+        from .eventloop import READ
+
+        loop.watch(descriptor, READ, lambda: self._read(descriptor))
 
     def _read(self, descriptor: int) -> bool:
         try:
-            data = os.read(descriptor, 65536)
+            data = os.read(descriptor, READ_SIZE)
         except BlockingIOError:
             return False
         except OSError:
@@ -207,11 +172,14 @@ class Process:
             self._drop(descriptor)
             return False
         self.tail.add(data)
-        self._outlets[self._pipes[descriptor]].write(data)
+        sink = self._sinks.get(self._pipes[descriptor])
+        if sink is not None:
+            sink(data)
         return True
 
     def _drop(self, descriptor: int) -> None:
-        self._loop.unwatch(descriptor)
+        if self._loop is not None:
+            self._loop.unwatch(descriptor)
         os.close(descriptor)
         del self._pipes[descriptor]
 
@@ -226,10 +194,7 @@ def _become(
 ) -> None:
     """Turn the forked copy of the launcher into the kernel; does not return."""
     try:
-        signal.set_wakeup_fd(-1)
         os.setsid()
-        for signum in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(signum, signal.SIG_DFL)  # Python ignores them; kernels expect otherwise
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for target, descriptor in outputs.items():
             os.dup2(descriptor, target)
@@ -246,8 +211,25 @@ def _become(
         os._exit(127)
 
 
+def _kill_group(group: int) -> None:
+    from signal import SIGKILL
+
+    try:
+        os.killpg(group, SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return  # nothing left
+
+
+def restore_signals() -> None:
+    """Undo what Python does to signals before a program that expects otherwise is executed."""
+    import signal
+
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(signum, signal.SIG_DFL)
+
+
 def end_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the process `parent` dies (Linux only).
+    """Let the system kill this process when the process `parent` dies (Linux only).
 
     It outlives ``exec``, is no thread's business, and needs nothing of the one that is
     watched: also one that is killed takes its kernel along.
@@ -255,8 +237,9 @@ def end_with_parent(parent: int) -> None:
     if not sys.platform.startswith("linux"):
         return
     import ctypes
+    from signal import SIGKILL
 
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGKILL), 0, 0, 0)
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # it died before
-        os._exit(128 + signal.SIGKILL)
+        os._exit(128 + SIGKILL)

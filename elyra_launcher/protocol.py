@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 
+from .arguments import FINGERPRINT_PREFIX as FINGERPRINT_PREFIX
+
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
     from typing import Any, Dict, Union
@@ -40,9 +42,6 @@ PING = 20.0
 
 SILENCE = 3
 """Pings without any traffic after which a link counts as broken."""
-
-FINGERPRINT_PREFIX = "sha256:"
-"""What a public key starts with that is the fingerprint of a certificate."""
 
 # From the launcher to the server.
 HELLO = "hello"

@@ -1,15 +1,15 @@
-"""From a connection file to a kernel that listens, and again after each restart."""
+"""From a connection file to a kernel that listens, and again after each restart.
+
+The first start comes before everything else that a launcher is, so this module is
+imported without the event loop, and gets it when the kernel is on its way.
+"""
 
 from __future__ import annotations
 
 import os
-import signal
-import socket
-from contextlib import suppress
 
 from .connection import PORTS, ConnectionFile, bind_address
-from .eventloop import READ
-from .process import Outlet, Process, end_with_parent
+from .process import Process, end_with_parent, restore_signals
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .arguments import Options
     from .eventloop import Loop, Timer
     from .kernels import Kernel
+    from .output import Outlet
 
 READY_DESCRIPTOR = "ELYRA_READY_FD"
 
@@ -35,37 +36,32 @@ class Runner:
 
     Parameters
     ----------
-    loop : Loop
-        Where its output, its ports and its end are waited for.
     kernel : Kernel
         How it is started.
-    listening : callable
-        Called when the kernel listens.
-    ended : callable
-        Called when it ended, and is not being started anew for other ports.
+
+    Attributes
+    ----------
+    kernel : Kernel
+        The same.
+    process : Process
+        The kernel's, or that of its last start.
+    listens, ever_listened : bool
+        Whether the kernel that runs is ready for its clients; whether one was before.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        kernel: Kernel,
-        listening: Callable[[], None],
-        ended: Callable[[], None],
-    ) -> None:
-        self._loop = loop
-        self._kernel = kernel
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.process = Process()
+        self.listens = False
+        self.ever_listened = False
         self._options: Options = kernel.options
-        self._listening = listening
-        self._ended = ended
-        self._outlets = {descriptor: Outlet(loop, descriptor) for descriptor in (1, 2)}
+        self._loop: Loop | None = None
+        self._outlets: dict[int, Outlet] = {}
         self._file: ConnectionFile | None = None
         self._picked = False
         self._starts = 0
         self._ready = -1
         self._probe: Timer | None = None
-        self.process = Process(loop, self._outlets)
-        self.listens = False
-        self.ever_listened = False
 
     def start(self) -> None:
         """Make the connection file and start the kernel for the first time.
@@ -78,12 +74,32 @@ class Runner:
             If the kernel's command cannot be executed.
         """
         file = self._file = ConnectionFile(self._options.connection_file, os.environ)
-        self._kernel.connection_file = file.path
+        self.kernel.connection_file = file.path
         if not file.adopted:
-            file.fill(bind_address(self._options), self._kernel.name)
-            self._picked = self._options.port_range is not None or not self._kernel.binds_itself
+            file.fill(bind_address(self._options), self.kernel.name)
+            self._picked = self._options.port_range is not None or not self.kernel.binds_itself
             self._pick_and_write()
         self._start()
+
+    def attach(self, loop: Loop, listening: Callable[[], object], ended: Callable[[], object]) -> None:
+        """Wait for what happens to the kernel from now on.
+
+        Parameters
+        ----------
+        loop : Loop
+            Where its output, its ports and its end are waited for.
+        listening : callable
+            Called when the kernel listens.
+        ended : callable
+            Called when it ended, and is not being started anew for other ports.
+        """
+        from .output import Outlet
+
+        self._loop = loop
+        self._listening = listening
+        self._ended = ended
+        self._outlets = {descriptor: Outlet(loop, descriptor) for descriptor in (1, 2)}
+        self._attach_process(loop)
 
     def restart(self) -> None:
         """Start the kernel again, with the same ports and key."""
@@ -99,7 +115,13 @@ class Runner:
         return {**self._file.info, **numbers}
 
     def reap(self) -> None:
-        """Note the end of the kernel's process, if that is what happened."""
+        """Note the end of the kernel's process, if that is what happened.
+
+        Raises
+        ------
+        LauncherError
+            If it lost its ports and cannot be started for others.
+        """
         if not self.process.reap():
             return
         self.process.close()
@@ -114,10 +136,7 @@ class Runner:
     def remove(self) -> None:
         """Kill what runs and remove what was made."""
         if self.process.alive:
-            self.process.signal(signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-            self.process.reap()
+            self.process.kill()
         self.process.close()
         self._let_go()
         for outlet in self._outlets.values():
@@ -134,25 +153,42 @@ class Runner:
     def _start(self) -> None:
         self._starts += 1
         self.listens = False
-        self._kernel.before_start()
+        self.kernel.before_start()
         environ = {name: value for name, value in os.environ.items() if name not in SECRETS}
         if self._options.kernel_id:
             environ["KERNEL_ID"] = self._options.kernel_id
-        launcher = os.getpid()
-        self.process = Process(self._loop, self._outlets)
-        if not self._kernel.binds_itself:
-            command, environ = self._kernel.command(), self._kernel.environment(environ)
-            self.process.start(command, environ, before_exec=lambda: end_with_parent(launcher))
-            self._probe_later(FIRST_PROBE)
-            return
+        self.process = Process()
+        if self.kernel.binds_itself:
+            self._start_binding(environ)
+        else:
+            launcher = os.getpid()
+
+            def before_exec() -> None:
+                restore_signals()
+                end_with_parent(launcher)
+
+            self.process.start(self.kernel.command(), self.kernel.environment(environ), before_exec=before_exec)
+        if self._loop is not None:
+            self._attach_process(self._loop)
+
+    def _start_binding(self, environ: dict[str, str]) -> None:
+        """Start a kernel that tells its ports over a pipe."""
         self._ready, descriptor = os.pipe()
+        # ipykernel looks whether this process is still there, until it has something better.
+        environ.update({READY_DESCRIPTOR: str(descriptor), "JPY_PARENT_PID": str(os.getpid())})
         try:
-            # ipykernel looks whether this process is still there, until it has something better.
-            environ.update({READY_DESCRIPTOR: str(descriptor), "JPY_PARENT_PID": str(launcher)})
-            self.process.start(self._kernel.command(), self._kernel.environment(environ), [descriptor])
+            self.process.start(self.kernel.command(), self.kernel.environment(environ), [descriptor])
         finally:
             os.close(descriptor)
-        self._loop.watch(self._ready, READ, self._read_ports)
+
+    def _attach_process(self, loop: Loop) -> None:
+        from .eventloop import READ
+
+        self.process.attach(loop, {target: outlet.write for target, outlet in self._outlets.items()})
+        if self._ready >= 0:
+            loop.watch(self._ready, READ, self._read_ports)
+        elif self.process.alive:
+            self._probe_later(loop, FIRST_PROBE)
 
     def _read_ports(self) -> None:
         """Take the ports from the kernel; an empty read means that it ended first."""
@@ -162,18 +198,20 @@ class Runner:
             self._file.info.update(zip(PORTS, map(int, words)))
             self._now_listening()
 
-    def _probe_later(self, pause: float) -> None:
-        self._probe = self._loop.call_later(pause, lambda: self._connect_once(pause))
+    def _probe_later(self, loop: Loop, pause: float) -> None:
+        self._probe = loop.call_later(pause, lambda: self._connect_once(loop, pause))
 
-    def _connect_once(self, pause: float) -> None:
+    def _connect_once(self, loop: Loop, pause: float) -> None:
         """See whether the kernel accepts connections on its shell channel."""
+        import socket
+
         assert self._file is not None
         ip = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._file.info["ip"], self._file.info["ip"])
         try:
             # To this machine itself: it succeeds or is refused at once.
             socket.create_connection((ip, self._file.info["shell_port"]), 0.2).close()
         except OSError:
-            self._probe_later(min(1.5 * pause, LONGEST_PROBE))
+            self._probe_later(loop, min(1.5 * pause, LONGEST_PROBE))
         else:
             self._now_listening()
 
@@ -185,7 +223,8 @@ class Runner:
         if self._probe is not None:
             self._probe.cancel()
         if self._ready >= 0:
-            self._loop.unwatch(self._ready)
+            if self._loop is not None:
+                self._loop.unwatch(self._ready)
             os.close(self._ready)
             self._ready = -1
 

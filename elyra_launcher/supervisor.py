@@ -17,15 +17,14 @@ from .channel import Channel, Owner, open_channel
 from .errors import INTERNAL, OK, LauncherError, RequestError
 from .eventloop import READ, Loop
 from .kernels import importable_here
-from .runner import Runner
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
     from typing import Any
 
     from .eventloop import Timer
-    from .kernels import Kernel
     from .process import Process
+    from .runner import Runner
     from .spark_driver import SparkDriver
 
 TERMINATION_GRACE = 0.15
@@ -57,17 +56,17 @@ class Supervisor(Owner):
 
     Parameters
     ----------
-    kernel : Kernel
-        What is started and how.
+    runner : Runner
+        Has the kernel, which is on its way already.
     ticket : str
         The launch's proof towards the server.
     """
 
-    def __init__(self, kernel: Kernel, ticket: str) -> None:
-        self._kernel = kernel
+    def __init__(self, runner: Runner, ticket: str) -> None:
+        self._runner = runner
+        self._kernel = runner.kernel
         self._ticket = ticket
         self._loop = Loop()
-        self._runner = Runner(self._loop, kernel, self._kernel_listens, self._kernel_ended)
         self._channel = Channel(self._loop, self)
         self._driver: SparkDriver | None = None
         self._restarts = 0
@@ -80,18 +79,24 @@ class Supervisor(Owner):
         self._held: Timer | None = None
         self._exit_code = OK
 
-    def run(self) -> int:
-        """Supervise to the end and return the launcher's exit code."""
+    def run(self, problem: LauncherError | None = None) -> int:
+        """Supervise to the end and return the launcher's exit code.
+
+        Parameters
+        ----------
+        problem : LauncherError, optional
+            Why the kernel did not start; the server is to be told.
+        """
         self._loop.handle_signals(
             {
-                signal.SIGCHLD: self._runner.reap,
+                signal.SIGCHLD: self._reap,
                 signal.SIGTERM: lambda: self._end_with(signal.SIGTERM),
                 signal.SIGINT: lambda: self._end_with(signal.SIGINT),
                 signal.SIGHUP: lambda: self._end_with(signal.SIGHUP),
             }
         )
         try:
-            self._begin()
+            self._begin(problem)
             self._loop.run()
         except Exception as error:  # noqa: BLE001 - the edge of the loop: the server is told before it is the end
             import traceback
@@ -107,12 +112,11 @@ class Supervisor(Owner):
                 self._driver.finish(self._exit_code == OK)
         return self._exit_code
 
-    def _begin(self) -> None:
-        """Start the kernel, and while it starts everything else."""
-        try:
-            self._runner.start()
-        except LauncherError as error:
-            self._fail(error)
+    def _begin(self, problem: LauncherError | None) -> None:
+        """Dial the server and watch over kernel and parent."""
+        if problem is not None:
+            self._fail(problem)
+        self._runner.attach(self._loop, self._kernel_listens, self._kernel_ended)
         self._channel = open_channel(self._loop, self, self._kernel.options, self._ticket)
         try:
             self._channel.start()
@@ -123,8 +127,16 @@ class Supervisor(Owner):
             from .spark_driver import SparkDriver
 
             self._driver = SparkDriver.attach(importable_here(os.environ))
+        self._reap()  # it may have ended before its end was signalled
 
     # -- the kernel
+
+    def _reap(self) -> None:
+        try:
+            self._runner.reap()
+        except LauncherError as error:
+            self._fail(error)
+            self._deliver()
 
     def _kernel_listens(self) -> None:
         if self._channel.established:
