@@ -235,6 +235,8 @@ class Yarn:
         self.endpoint = f"http://{web}/ws/v1/cluster"
         core = {"fs.defaultFS": "file:///", "hadoop.tmp.dir": self.directory / "tmp"}
         core["hadoop.http.staticuser.user"] = self.user
+        # Who runs this may submit for others: spark-submit --proxy-user.
+        core |= {f"hadoop.proxyuser.{self.user}.{what}": "*" for what in ("hosts", "groups")}
         addresses = {
             "yarn.resourcemanager.address": client,
             "yarn.resourcemanager.scheduler.address": scheduler,

@@ -7,7 +7,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+from client import Kernel, RequestError
+
 from demo import spark_home
+from demo.server import Server
+
+CLUSTER = "spark_python_yarn_cluster"
 
 # As in the kernelspecs of the field: the shell fills SPARK_OPTS in.
 RUN_SH = """\
@@ -106,6 +112,21 @@ def test_an_installed_kernelspec_works_in_jupyter_without_a_gateway(server, yarn
     assert second.split()[0] == application  # restarted in place
     report = yarn.wait_for(application, "FINISHED", "FAILED", "KILLED")
     assert (report["state"], report["finalStatus"]) == ("FINISHED", "SUCCEEDED")
+
+
+def test_an_impersonated_user_owns_the_application(yarn, tmp_path):
+    environ = {**yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": "150", "ELYRA_IMPERSONATION_ENABLED": "True"}
+    server = Server(tmp_path, environ)
+    server.install(CLUSTER, "--user", f"--python={sys.executable}", "--local-jars")
+    with server:
+        kernel = Kernel(server, CLUSTER, KERNEL_USERNAME="ann")
+        assert yarn.application_of(kernel.id)["user"] == "ann"
+        assert kernel.value("sc.sparkUser()").strip("'") == "ann"
+        kernel.delete()
+        assert yarn.end_of(kernel.id) == ("FINISHED", "SUCCEEDED")
+        with pytest.raises(RequestError) as info:
+            Kernel(server, CLUSTER, KERNEL_USERNAME="root")
+        assert info.value.status == 403
 
 
 def test_the_local_kernel_needs_no_yarn(start, yarn):
