@@ -15,8 +15,9 @@ from contextlib import suppress
 from . import __version__, protocol
 from .channel import Channel, Owner, open_channel
 from .errors import INTERNAL, OK, LauncherError, RequestError
-from .eventloop import READ, Loop
+from .eventloop import Loop
 from .kernels import importable_here
+from .parent import ParentWatch
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ RESTART_GRACE = 2.0
 
 REPORT_LIMIT = 12.0
 """Seconds for which a failure waits for the server that it is to be told to."""
-
-PARENT_CHECK = 1.0
-"""Seconds between two looks at the parent, where the system cannot tell of its end."""
 
 
 class Ended(LauncherError):  # noqa: N818 - an end, not an error of anybody
@@ -68,6 +66,7 @@ class Supervisor(Owner):
         self._ticket = ticket
         self._loop = Loop()
         self._channel = Channel(self._loop, self)
+        self._parent: ParentWatch | None = None
         self._driver: SparkDriver | None = None
         self._restarts = 0
         self._restarting = False
@@ -107,6 +106,8 @@ class Supervisor(Owner):
         finally:
             self._runner.remove()
             self._channel.close()
+            if self._parent is not None:
+                self._parent.close()
             self._loop.close()
             if self._driver is not None:
                 self._driver.finish(self._exit_code == OK)
@@ -122,7 +123,7 @@ class Supervisor(Owner):
             self._channel.start()
         except LauncherError as error:
             self.gave_up(error)
-        self._watch_parent()
+        self._parent = ParentWatch(self._loop, self._parent_died)
         if "PYSPARK_GATEWAY_PORT" in os.environ:
             from .spark_driver import SparkDriver
 
@@ -245,28 +246,7 @@ class Supervisor(Owner):
         if self._channel.established:
             self._channel.error(problem.code, str(problem), self._runner.process.tail.lines())
 
-    def _watch_parent(self) -> None:
-        parent = os.getppid()
-        if parent == 1:
-            return
-        try:
-            descriptor = os.pidfd_open(parent)
-        except (AttributeError, OSError):  # before Python 3.9 and Linux 5.3
-            self._loop.call_later(PARENT_CHECK, lambda: self._look_at_parent(parent))
-            return
-        self._loop.watch(descriptor, READ, lambda: self._parent_died(descriptor))
-        self._look_at_parent(parent, again=False)
-
-    def _look_at_parent(self, parent: int, again: bool = True) -> None:
-        if os.getppid() != parent:
-            self._parent_died(-1)
-        elif again:
-            self._loop.call_later(PARENT_CHECK, lambda: self._look_at_parent(parent))
-
-    def _parent_died(self, descriptor: int) -> None:
-        if descriptor >= 0:
-            self._loop.unwatch(descriptor)
-            os.close(descriptor)
+    def _parent_died(self) -> None:
         self._end_because("the process that started the launcher is gone", 128 + signal.SIGHUP)
 
     # -- what the channel calls

@@ -6,7 +6,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_server import FakeServer, make_certificate
-from launching import Launch, server_arguments
+from launching import TINY_KERNEL, Launch, server_arguments
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +62,15 @@ def launch(start, server):
         return start(*server_arguments(server), *arguments, ELYRA_LAUNCH_TICKET=server.ticket, **options)
 
     return run
+
+
+@pytest.fixture
+def tiny_kernel(tmp_path):
+    """The command of a kernel that any Python runs."""
+    path = tmp_path / "tiny_kernel.py"
+    path.write_text(TINY_KERNEL)
+
+    def command(seconds=60, code=0, python=sys.executable):
+        return ["--", python, str(path), "{connection_file}", str(seconds), str(code)]
+
+    return command

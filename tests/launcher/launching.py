@@ -126,6 +126,12 @@ def server_arguments(server: FakeServer, kernel_id: str = "") -> list[str]:
     ]
 
 
+def shut_down(server: FakeServer, launch: Launch) -> None:
+    """End a launch as a server does."""
+    server.request("shutdown", {"now": True})
+    assert launch.wait() == 0
+
+
 class Client:
     """A client of a reported kernel."""
 
@@ -141,9 +147,17 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._client.stop_channels()
 
+    def send(self, code: str) -> str:
+        """Send a cell."""
+        return str(self._client.execute(code))
+
+    def shut_down(self) -> None:
+        """Ask the kernel to end, on its control channel."""
+        self._client.shutdown()
+
     def start(self, code: str) -> str:
         """Send a cell and return once it runs."""
-        request = self._client.execute(code)
+        request = self.send(code)
         while True:
             message = self._client.get_iopub_msg(timeout=20)
             if message["parent_header"].get("msg_id") == request and message["msg_type"] == "execute_input":

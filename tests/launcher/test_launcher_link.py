@@ -1,0 +1,134 @@
+"""The link to the server: proofs, hostile lines, redialling, the lease."""
+
+import pytest
+from launching import Client, server_arguments, shut_down
+
+from elyra_launcher import protocol
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"hello\n",
+        b"\x00" * 100 + b"\n",
+        b"{}\n",
+        b'{"jsonrpc": "2.0", "method": 5}\n',
+        b"x" * 70000,
+        b"[" * 60000 + b"\n",
+    ],
+)
+def test_hostile_lines_end_a_connection_but_no_kernel(server, launch, garbage):
+    started = launch()
+    pid = server.wait_for("connection")["connection"]["pid"]
+    server.send(garbage)
+    resumed = server.wait_for("hello", 2)
+    assert resumed["state"] == "running"
+    assert resumed["connection"]["pid"] == pid
+    assert server.request("signal", {"signum": 0})["result"] == {"alive": True}
+    shut_down(server, started)
+
+
+def test_nothing_is_sent_to_a_server_with_another_certificate(server, launch):
+    arguments = ["--public-key", "sha256:" + "0" * 64]
+    started = launch(*arguments)
+    assert started.wait() == 75
+    assert server.raw == b""
+    assert server.address in started.text
+    assert "certificate" in started.text
+
+
+def test_a_used_ticket_is_rejected(server, start):
+    started = start(*server_arguments(server), ELYRA_LAUNCH_TICKET="0" * 64)
+    assert started.wait() == 75
+    assert "ticket" in started.text
+
+
+def test_a_launch_without_a_ticket_says_what_is_missing(server, start):
+    started = start(*server_arguments(server))
+    assert started.wait() == 64
+    assert "ELYRA_LAUNCH_TICKET" in started.text
+
+
+def test_the_ticket_of_a_container_comes_from_a_file(server, start, tmp_path):
+    (tmp_path / "elyra-ticket").write_text(server.ticket + "\n")
+    started = start(*server_arguments(server), CONTAINER_ID="container_1")
+    server.wait_for("connection")
+    assert not (tmp_path / "elyra-ticket").exists()
+    assert len(list(tmp_path.glob("elyra-kernel-*/kernel-*.json"))) == 1
+    shut_down(server, started)
+    assert list(tmp_path.glob("elyra-kernel-*")) == []
+
+
+def test_a_cut_link_is_dialled_again_and_the_kernel_does_not_notice(server, launch):
+    started = launch()
+    connection = server.wait_for("connection")["connection"]
+    with Client(connection) as client:
+        client.run("x = 1")
+        server.cut()
+        resumed = server.wait_for("hello", 2)
+        assert "ticket" not in resumed
+        assert resumed["connection"] == connection
+        assert server.wait_for("connection", 2) == {"connection": connection, "restart": 0}
+        assert server.request("interrupt")["result"] == {}
+        assert client.run("x") == ("ok", "1")
+    shut_down(server, started)
+
+
+def test_a_silent_link_is_dialled_again(make_server, start):
+    server = make_server(ping=0.1)
+    started = start(*server_arguments(server), ELYRA_LAUNCH_TICKET=server.ticket)
+    server.wait_for("hello", 2)
+    server.wait_for("connection")
+    server.request("shutdown", {"now": True})
+    assert started.wait() == 0
+
+
+def test_the_kernel_ends_when_the_lease_is_over(make_server, start):
+    server = make_server(lease=0.5)
+    started = start(*server_arguments(server), ELYRA_LAUNCH_TICKET=server.ticket)
+    server.wait_for("connection")
+    server.stop_listening()
+    server.cut()
+    assert started.wait(10) == 69
+    assert server.address in started.text
+
+
+def test_a_server_that_forgot_the_launcher_ends_it(server, launch):
+    started = launch()
+    server.wait_for("connection")
+    server.accepts = False
+    server.cut()
+    assert started.wait(10) == 75
+
+
+def test_a_server_that_cannot_be_reached_is_named_with_what_happened(start, make_server):
+    gone = make_server()
+    gone.stop_listening()
+    arguments = [
+        *("kernel.json", "--public-key", gone.fingerprint),
+        *("--response-address", f"{gone.address},no-such-host.invalid:1"),
+    ]
+    started = start(*arguments, ELYRA_LAUNCH_TICKET="0" * 64)
+    assert started.wait(25) == 69
+    assert f"{gone.address}: Connection refused" in started.text
+    assert "no-such-host.invalid:1: its name cannot be resolved" in started.text
+
+
+def test_the_second_address_is_used_where_the_first_does_not_answer(server, make_server, start):
+    gone = make_server()
+    gone.stop_listening()
+    arguments = server_arguments(server)
+    arguments[2] = f"{gone.address},{server.address}"
+    started = start(*arguments, ELYRA_LAUNCH_TICKET=server.ticket)
+    server.wait_for("connection")
+    shut_down(server, started)
+
+
+def test_a_link_without_pings_for_a_while_stays(make_server, start):
+    server = make_server(ping=60)
+    started = start(*server_arguments(server), ELYRA_LAUNCH_TICKET=server.ticket)
+    server.wait_for("connection")
+    # Longer than the time that hello may take to be answered.
+    with pytest.raises(AssertionError):
+        server.wait_for("hello", 2, timeout=protocol.HELLO_TIMEOUT + 1)
+    shut_down(server, started)

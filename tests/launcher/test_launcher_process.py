@@ -1,0 +1,167 @@
+"""The launcher as a process: how it ends, what it leaves, where it runs, what it takes."""
+
+import ast
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import psutil
+import pytest
+from launching import ROOT, Client, server_arguments, shut_down
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_signals_to_the_launcher_end_both(server, launch, signum, code):
+    started = launch()
+    server.wait_for("connection")
+    sent = time.monotonic()
+    started.process.send_signal(signum)
+    assert started.wait() == code
+    assert time.monotonic() - sent < 1
+    assert "SIG" in server.wait_for("error")["message"]
+
+
+def test_a_stubborn_kernel_ends_with_its_launcher_as_quickly_as_yarn_wants_it(server, launch):
+    started = launch()
+    with Client(server.wait_for("connection")["connection"]) as client:
+        client.run("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    sent = time.monotonic()
+    started.process.terminate()
+    assert started.wait() == 143
+    assert time.monotonic() - sent < 0.5
+
+
+def test_a_killed_launcher_leaves_no_kernel(server, launch):
+    started = launch()
+    server.wait_for("connection")
+    started.was_killed = True
+    with Client(server.wait_for("connection")["connection"]) as client:
+        client.run("1")
+    # It cannot notice anything any more, like one that holds its interpreter's lock.
+    started.kernels()[0].suspend()
+    started.process.kill()
+    assert started.gone()
+    started.wait()
+
+
+def test_a_killed_launcher_leaves_no_generic_kernel(server, launch, tiny_kernel):
+    started = launch(*tiny_kernel())
+    server.wait_for("connection")
+    started.was_killed = True
+    started.process.kill()
+    assert started.gone()
+    started.wait()
+
+
+def test_the_launcher_ends_with_its_parent(server, start):
+    command = [sys.executable, "-m", "elyra_launcher", *server_arguments(server)]
+    code = f"import subprocess; subprocess.Popen({command!r}).wait()"
+    parent = start(program=("-c", code), ELYRA_LAUNCH_TICKET=server.ticket)
+    server.wait_for("connection")
+    parent.process.kill()
+    parent.process.wait()
+    assert parent.gone()
+    assert "is gone" in server.wait_for("error")["message"]
+
+
+def test_the_kernels_output_passes_through_though_nobody_reads_it(server, tmp_path, start):
+    command = [sys.executable, "-m", "elyra_launcher", *server_arguments(server)]
+    code = f"import subprocess; p = subprocess.Popen({command!r}, stdout=subprocess.PIPE); p.wait()"
+    parent = start(program=("-c", code), ELYRA_LAUNCH_TICKET=server.ticket)
+    with Client(server.wait_for("connection")["connection"]) as client:
+        assert client.run("import os; n = [os.write(1, b'x' * 4096) for _ in range(1000)]; len(n)") == ("ok", "1000")
+    server.request("shutdown", {"now": True})
+    assert parent.wait() == 0
+
+
+def test_what_the_kernel_started_ends_with_it(server, launch):
+    started = launch()
+    with Client(server.wait_for("connection")["connection"]) as client:
+        client.run("import subprocess; p = subprocess.Popen(['sleep', '1000'])")
+        client.start("import os; os._exit(0)")
+        assert started.wait() == 0
+    assert started.gone()
+
+
+def test_a_supervisor_is_light(server, launch):
+    started = launch()
+    with Client(server.wait_for("connection")["connection"]) as client:
+        client.run("1")
+        memory = psutil.Process(started.process.pid).memory_full_info().pss
+    shut_down(server, started)
+    assert memory <= 12 * 2**20
+
+
+def test_usage_help_and_version_on_the_command_line(tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "elyra_launcher", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert "usage:" in run("--help").stdout
+    assert run("--version").stdout.startswith("elyra_launcher ")
+    wrong = run("kernel.json", "--response-address", "nowhere")
+    assert wrong.returncode == 64
+    assert "HOST:PORT" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_without_a_server_a_kernel_is_supervised(start, tiny_kernel):
+    started = start("mine.json", *tiny_kernel(0.2, 5))
+    assert started.wait() == 5
+
+
+def test_the_launcher_works_from_a_zip(server, start, tmp_path):
+    archive = tmp_path / "elyra_launcher.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in (ROOT / "elyra_launcher").glob("*.py"):
+            file.write(path, f"elyra_launcher/{path.name}")
+    script = tmp_path / "launch.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(archive)!r})\nimport elyra_launcher; sys.exit(elyra_launcher.launch())\n"
+    )
+    started = start(
+        *server_arguments(server), ELYRA_LAUNCH_TICKET=server.ticket, PYTHONPATH="", program=("-I", str(script))
+    )
+    with Client(server.wait_for("connection")["connection"]) as client:
+        assert client.run("import sys; sys.modules['elyra_launcher'].__file__") == (
+            "ok",
+            repr(f"{archive}/elyra_launcher/__init__.py"),
+        )
+    shut_down(server, started)
+
+
+def oldest_python():
+    """Return the oldest interpreter from 3.8 on that this machine has."""
+    found = sorted(
+        (tuple(map(int, path.parts[-3].split(".")[:2])), str(path))
+        for path in (Path.home() / ".pyenv" / "versions").glob("3.*.*/bin/python")
+    )
+    return next((path for version, path in found if version >= (3, 8)), sys.executable)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "elyra_launcher").glob("*.py")), ids=lambda path: path.name)
+def test_every_module_has_the_syntax_of_python_3_8(path):
+    ast.parse(path.read_text(), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("module", sorted(path.stem for path in (ROOT / "elyra_launcher").glob("[!_]*.py")))
+def test_every_module_is_imported_by_the_oldest_python(module):
+    command = [
+        oldest_python(),
+        "-I",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import elyra_launcher.{module}",
+    ]
+    subprocess.run(command, check=True)
+
+
+def test_a_generic_kernel_on_the_oldest_python_for_launchers(server, launch, tiny_kernel):
+    python = oldest_python()
+    started = launch(*tiny_kernel(0.5, 3, python), python=python)
+    server.wait_for("connection")
+    assert started.wait() == 3
+    assert server.wait_for("exit")["code"] == 3
+    assert "tiny kernel on Python 3." in started.text
