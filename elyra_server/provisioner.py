@@ -53,7 +53,6 @@ class ProcessProxyProvisioner(LocalProvisioner):
     _launcher: Launcher | None = None
     _remote = False
     _managed = False
-    _end: asyncio.Task[KernelEnd] | None = None
 
     @property
     def settings(self) -> Settings:
@@ -126,10 +125,11 @@ class ProcessProxyProvisioner(LocalProvisioner):
             else:
                 info = dict(self.connection_info)
         except BaseException as error:  # also a launch that was cancelled leaves nothing
+            name = type(self.process_proxy).__name__
             await self._release(now=True)
             if isinstance(error, (ElyraError, asyncio.CancelledError)) or not isinstance(error, Exception):
                 raise
-            raise LaunchError(f"{type(self.process_proxy).__name__}: {error}") from error
+            raise LaunchError(f"{self._proxy_class.__name__}: {error}") from error
         if callable(getattr(self.process_proxy, "watch", None)):
             self.process_proxy.watch()
         return self._started(info)
@@ -142,12 +142,12 @@ class ProcessProxyProvisioner(LocalProvisioner):
             return await asyncio.wait_for(asyncio.shield(self._launcher.reported), limit)
         except asyncio.TimeoutError as error:
             raise LaunchError(
-                f"{type(self.process_proxy).__name__} launched, but its launcher did not report within {limit:g} s."
+                f"{self._proxy_class.__name__} launched, but its launcher did not report within {limit:g} s."
             ) from error
 
     def _started(self, info: dict[str, Any]) -> Any:
         self._managed = True
-        self._end = None
+        info = dict(info)
         self.pid = info.pop("pid", None)
         self.pgid = info.pop("pgid", None)
         self.connection_info = _connection_info(info)
@@ -180,10 +180,10 @@ class ProcessProxyProvisioner(LocalProvisioner):
         """Return None while the kernel runs, else something like an exit code."""
         if not self._managed or self.process_proxy is None:
             return 0
-        if self._end is not None and self._end.done():
-            return self._end.result().code
         result = await Service.instance().call(invoke(self.process_proxy.poll))
-        return None if result is None else int(result or 1)
+        if result is None or self._launcher is None or not self._launcher.ended.done():
+            return None if result is None else int(result or 1)
+        return self._launcher.ended.result().code
 
     async def wait(self) -> int | None:
         """Wait for the end of a kernel that was told to end."""
