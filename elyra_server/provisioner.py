@@ -125,7 +125,6 @@ class ProcessProxyProvisioner(LocalProvisioner):
             else:
                 info = dict(self.connection_info)
         except BaseException as error:  # also a launch that was cancelled leaves nothing
-            name = type(self.process_proxy).__name__
             await self._release(now=True)
             if isinstance(error, (ElyraError, asyncio.CancelledError)) or not isinstance(error, Exception):
                 raise
