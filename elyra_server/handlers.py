@@ -147,12 +147,7 @@ class KernelActionHandler(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin, 
             self.set_status(204)
             self.finish()
             return
-        try:
-            await manager.restart_kernel(kernel_id)
-        except ElyraError as error:
-            manager.get_kernel(kernel_id).execution_state = "dead"
-            manager.get_kernel(kernel_id).reason = str(error)
-            raise
+        await manager.restart_kernel(kernel_id)
         self.finish(json.dumps(manager.kernel_model(kernel_id), default=json_default))
 
     def options(self, **kwargs: Any) -> None:

@@ -121,8 +121,9 @@ class Launcher:
         if self.ended.done() and not self._held:
             self.gone.set()
             return
-        loop = asyncio.get_running_loop()
-        self._lease_timer = loop.call_later(self.lease + 5, self._lease_over)
+        # One that waits for the order to restart ends before its lease is over.
+        seconds = HOLD if self.ended.done() else self.lease + 5
+        self._lease_timer = asyncio.get_running_loop().call_later(seconds, self._lease_over)
 
     def receive(self, method: str, params: protocol.Message) -> protocol.Message:
         """Handle a message of the launcher and return the answer."""
@@ -143,7 +144,8 @@ class Launcher:
     @property
     def alive(self) -> bool:
         """Whether there is a launcher that could restart its kernel in place."""
-        return self.connection is not None and not self._ending and not (self.ended.done() and not self._held)
+        over = self._ending or self.gone.is_set() or (self.ended.done() and not self._held)
+        return self.connection is not None and not over
 
     @property
     def ending(self) -> bool:
@@ -178,6 +180,7 @@ class Launcher:
         self.reported = asyncio.get_running_loop().create_future()
         try:
             await self.request(protocol.RESTART, {"now": now}, RESTART_TIMEOUT)
+            self._held = False  # an exit from here on is that of the new kernel
             return await asyncio.wait_for(asyncio.shield(self.reported), RESTART_TIMEOUT)
         except asyncio.TimeoutError as error:
             raise LaunchError(f"The kernel was not ready {RESTART_TIMEOUT:g} s after its restart.") from error

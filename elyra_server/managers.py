@@ -206,11 +206,17 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
             If it does not; the text is the cause.
         """
         self._check_kernel_id(kernel_id)
-        await self.pinned_superclass._async_restart_kernel(self, kernel_id, now=now)
-        if self._get_changed_ports(kernel_id) is not None:
-            self.stop_watching_activity(kernel_id)
-            self.start_watching_activity(kernel_id)
-        await self._answered(self.get_kernel(kernel_id))
+        kernel: Any = self.get_kernel(kernel_id)
+        try:
+            await self.pinned_superclass._async_restart_kernel(self, kernel_id, now=now)
+            if self._get_changed_ports(kernel_id) is not None:
+                self.stop_watching_activity(kernel_id)
+                self.start_watching_activity(kernel_id)
+            await self._answered(kernel)
+        except ElyraError as error:
+            kernel.execution_state, kernel.reason = "dead", str(error)
+            kernel.fire("dead")
+            raise
 
     async def _answered(self, kernel: RemoteKernelManager) -> None:
         """Return when a kernel answers to a request."""

@@ -139,6 +139,11 @@ class Settings(Configurable):
         "ELYRA_PROHIBITED_LOCAL_IPS",
         "Addresses of this host, or patterns such as 172.17.*, that must not be advertised to launchers.",
     )
+    connection_file_mode = _text(
+        "ELYRA_CONNECTION_FILE_MODE",
+        "socket",
+        "How the connection file's content comes from a launcher: socket, over its link; there is no other way yet.",
+    )
     lease = _float(
         "ELYRA_LEASE",
         120.0,

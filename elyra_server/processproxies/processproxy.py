@@ -138,6 +138,10 @@ class RemoteProcessProxy(BaseProcessProxyABC):
 
     def begin(self, env: dict[str, str]) -> None:
         """Start the clock of a launch."""
+        if self.settings.connection_file_mode != "socket":
+            raise LaunchError(
+                f"ELYRA_CONNECTION_FILE_MODE={self.settings.connection_file_mode!r} is not supported: use socket."
+            )
         value = check_launch_timeout(env) or self.proxy_config.get("launch_timeout")
         try:
             self.launch_timeout = float(value) if value is not None else self.settings.kernel_launch_timeout

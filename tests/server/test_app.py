@@ -1,7 +1,6 @@
 """`jupyter elyra` as an operator meets it."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -129,7 +128,7 @@ def test_a_server_that_is_killed_takes_its_kernels_along(server, tmp_path):
     # Its files had nobody to remove them.
     for file in [*server.base.glob("runtime/kernel-*"), *server.base.glob("tmp/elyra-*/**/*")]:
         if file.is_file() or file.is_symlink():
-            os.unlink(file)
+            file.unlink()
     for directory in sorted(server.base.glob("tmp/elyra-*/**/"), reverse=True):
         directory.rmdir()
     server.process.returncode = 0

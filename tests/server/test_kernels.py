@@ -1,12 +1,13 @@
 """Kernels through REST and websocket, with the real launcher and a real ipykernel."""
 
 import json
+import sys
 import threading
 import time
 import uuid
 
 import pytest
-from server_harness import until
+from server_harness import FLAGS, LAUNCHER, until
 
 ENVIRON = "import os, json; print(json.dumps(dict(os.environ)))"
 
@@ -251,3 +252,28 @@ def test_force_kernel_name_holds(make_server):
     server = make_server("--KernelGatewayApp.force_kernel_name=python_launcher")
     server.spec("python_launcher")
     assert server.rest("POST", "/api/kernels", {"name": "python3"})[1]["name"] == "python_launcher"
+
+
+def test_a_kernel_that_does_not_come_back_is_dead_at_once_with_the_reason(server, tmp_path):
+    mark = tmp_path / "mark"
+    lines = [
+        "import os, sys",
+        f"if os.path.exists({str(mark)!r}): sys.exit(9)",
+        "from ipykernel.kernelapp import launch_new_instance",
+        "launch_new_instance()",
+    ]
+    start = "\n".join(lines)
+    server.spec("once", [*LAUNCHER, *FLAGS, "--", sys.executable, "-c", start, "-f", "{connection_file}"])
+    kernel_id = server.start("once")
+    socket = server.socket(kernel_id)
+    mark.touch()
+    began = time.monotonic()
+    status, answer = server.rest("POST", f"/api/kernels/{kernel_id}/restart")
+    assert status == 500 and "exit code 9" in answer["message"]
+    assert time.monotonic() - began < 5
+    socket.await_state("dead")
+    assert "exit code 9" in server.kernel(kernel_id)["reason"]
+    mark.unlink()
+    assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
+    assert socket.run("print('back')") == "back\n"
+    socket.close()
