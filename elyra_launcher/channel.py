@@ -71,9 +71,6 @@ class Channel:
     def connection(self, info: dict[str, Any], restart: int) -> None:
         """Tell that the kernel listens, and where."""
 
-    def output(self, text: str) -> None:
-        """Pass on lines that are worth showing."""
-
     def error(self, code: str, message: str, output: list[str]) -> None:
         """Tell about a failure of the launcher's own."""
 

@@ -86,9 +86,6 @@ class Link(Channel):
     def connection(self, info: dict[str, Any], restart: int) -> None:
         self._notify(protocol.CONNECTION, {"connection": info, "restart": restart})
 
-    def output(self, text: str) -> None:
-        self._notify(protocol.OUTPUT, {"text": text})
-
     def error(self, code: str, message: str, output: list[str]) -> None:
         self._notify(protocol.ERROR, {"code": code, "message": message, "output": output})
 

@@ -198,6 +198,7 @@ class Supervisor(Owner):
         """Start the kernel anew, once Spark has forgotten the old one."""
         self._restarting = True
         if self._driver is not None:
+            self._channel.phase(protocol.PHASE_SPARK, "clearing what the last kernel left in Spark")
             self._loop.in_thread(self._driver.restarting, lambda _: self._restart_now())
         else:
             self._restart_now()

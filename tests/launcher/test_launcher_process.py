@@ -81,7 +81,7 @@ def test_what_the_kernel_started_ends_with_it(server, launch):
     started = launch()
     with Client(server.wait_for("connection")["connection"]) as client:
         client.run("import subprocess; p = subprocess.Popen(['sleep', '1000'])")
-        client.start("import os; os._exit(0)")
+        client.send("import os; os._exit(0)")
         assert started.wait() == 0
     assert started.gone()
 
