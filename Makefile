@@ -44,7 +44,7 @@ venv: $(VENV)
 hadoop: $(HADOOP)
 
 clean:
-	rm -rf $(BUILD)/venv $(BUILD)/hadoop $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.log
+	rm -rf $(BUILD)/venv $(BUILD)/*-venv $(BUILD)/venv-* $(BUILD)/hadoop $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.log
 	rm -rf jupyter_elyra.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV): setup.py | tools
