@@ -6,12 +6,15 @@ these is rare, so each runs as a short process of its own (``python -m elyra_lau
 py4j, which the supervisor therefore never holds in memory.
 """
 
+from __future__ import annotations
+
 import os
-import re
-import subprocess
 import sys
 import time
-from typing import Any, Dict, Mapping, Optional
+
+TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
+if TYPE_CHECKING:
+    from typing import Any, Callable, Mapping
 
 #: Where Spark's ApplicationMaster finds the application's configuration, relative to the container's directory.
 CONTAINER_PROPERTIES = os.path.join("__spark_conf__", "__spark_conf__.properties")
@@ -46,7 +49,7 @@ class SparkDriver:
         self._started = time.monotonic()
 
     @classmethod
-    def attach(cls, environ: Mapping[str, str]) -> Optional["SparkDriver"]:
+    def attach(cls, environ: Mapping[str, str]) -> SparkDriver | None:
         """Return the driver that started this process, or None when Spark did not start it."""
         return cls(environ) if environ.get("PYSPARK_GATEWAY_PORT") else None
 
@@ -55,7 +58,7 @@ class SparkDriver:
         """Whether the driver is YARN's ApplicationMaster (deploy mode ``cluster``)."""
         return "CONTAINER_ID" in self._environ and os.path.isfile(CONTAINER_PROPERTIES)
 
-    def context_deadline(self) -> Optional[float]:
+    def context_deadline(self) -> float | None:
         """Return the seconds from now by which :meth:`ensure_context` has to be called; None when never."""
         if not self.in_container:
             return None
@@ -87,7 +90,9 @@ class SparkDriver:
         self._run("finish" if ordinary else "stop", timeout=10)
 
     def _run(self, verb: str, timeout: float) -> None:
-        command = [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__, verb]
+        import subprocess
+
+        command = [sys.executable, "-m", __name__, verb]
         try:
             subprocess.run(command, env=self._environ, stdin=subprocess.DEVNULL, timeout=timeout, check=True)
         except (OSError, subprocess.SubprocessError) as error:
@@ -104,6 +109,8 @@ def wait_time(properties: str) -> float:
     properties : str
         The text of a Java properties file, as Spark writes it for its ApplicationMaster.
     """
+    import re
+
     match = re.search(r"^spark\.yarn\.am\.waitTime[=:\s]\s*(\d+)\s*([a-z]*)\s*$", properties, re.M | re.I)
     if not match or match.group(2).lower() not in _UNITS:
         return DEFAULT_WAIT
@@ -201,7 +208,7 @@ def main(verb: str) -> int:
     int
         The exit code: 0 when it was done, 64 when there is no such verb.
     """
-    verbs: Dict[str, Any] = {
+    verbs: dict[str, Callable[[_Jvm], object]] = {
         "cancel": _Jvm.cancel,
         "clear": _Jvm.clear,
         "context": _Jvm.make_context,
