@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tornado.web import HTTPError
-
 from demo.notebook import connect, run
 from demo.server import KERNELSPECS, Server, ServerError
 from demo.yarn import Yarn
@@ -76,22 +74,25 @@ class Demo:
         self.say(f"YARN says that {application['id']} is FINISHED, SUCCEEDED.")
         return str(application["id"])
 
+    def serve(self, server: Server) -> None:
+        """Wait for Ctrl-C; the end of the server is a failure."""
+        assert server.process is not None
+        code = server.process.wait()
+        raise ServerError(f"jupyter elyra ended with code {code}.")
+
     def stop(self) -> None:
         """End everything that was started; again is harmless."""
         if self.server is not None:
             self.server.stop()
         self.yarn.stop()
 
-    def fail(self, error: BaseException) -> NoReturn:
-        """Print the cause and the logs, which are gone afterwards, and exit."""
+    def explain(self, error: BaseException) -> None:
+        """Print why it failed, and the logs, which are gone afterwards."""
         if self.server is not None:
             self._show_log(str(self.server.log_file), self.server.log_tail())
         for log in self.yarn.container_logs():
             self._show_log(str(log), "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
-        text = (isinstance(error, HTTPError) and error.log_message) or f"{type(error).__name__}: {error}"
-        self.say(f"The demonstration failed: {text}")
-        self.stop()
-        sys.exit(1)
+        self.say(f"The demonstration failed. {type(error).__name__}: {error}")
 
     def _application_of(self, kernel_id: str) -> dict[str, Any]:
         tagged = [each for each in self.yarn.applications() if kernel_id in each["applicationTags"]]
@@ -137,6 +138,7 @@ def main() -> None:
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, interrupted)
     demo = Demo()
+    code = 1
     application = ""
     try:
         server = demo.start()
@@ -145,23 +147,25 @@ def main() -> None:
         print(f"JUPYTER_GATEWAY_AUTH_TOKEN={server.token} jupyter lab --gateway-url={server.url}", flush=True)
         if not once:
             demo.say("Serving until Ctrl-C.")
-            assert server.process is not None
-            code = server.process.wait()
-            raise ServerError(f"jupyter elyra ended with code {code}.")
+            demo.serve(server)
+        code = 0
     except KeyboardInterrupt:
-        once = False
+        code = 130 if once else 0
     except Exception as error:  # noqa: BLE001 - the outer edge: whatever it was, the logs are shown before they go
-        demo.fail(error)
+        demo.explain(error)
     finally:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, signal.SIG_IGN)
         demo.say("Ending the server, its kernels and YARN ...")
         demo.stop()
-    if demo.yarn.directory.exists():
-        demo.fail(DemoError(f"{demo.yarn.directory} was left behind."))
-    demo.say("Nothing is left.")
-    if once:
+    if demo.yarn.endpoint and demo.yarn.directory.exists():
+        demo.say(f"{demo.yarn.directory} was left behind.")
+        code = 1
+    else:
+        demo.say("Nothing is left.")
+    if once and code == 0:
         print(f"demo: ok {application} yarn cluster", flush=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
