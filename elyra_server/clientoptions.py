@@ -2,8 +2,9 @@
 
 Without impersonation a kernel runs as the server's user, and who may start one may do
 all that this user may. With impersonation spark-submit itself still runs as the
-server's user: an option that lets it read files, run code or change the user would
-give the client the server's rights. So only options that cannot do so pass.
+server's user: an option that lets it read files, run code (the classes of packages and
+jars too) or change the user would give the client the server's rights. So only
+options that cannot do so pass.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from elyra_server.errors import InvalidRequestError
 OPTIONS = frozenset(
     {
         *("--driver-memory", "--driver-cores", "--executor-memory", "--executor-cores", "--total-executor-cores"),
-        *("--num-executors", "--queue", "--name", "--packages", "--exclude-packages"),
+        *("--num-executors", "--queue", "--name"),
     }
 )
 """Options with a value that pass as they are."""
@@ -27,7 +28,7 @@ PROPERTIES = (
     *("spark.driver.memory*", "spark.driver.cores", "spark.driver.maxResultSize", "spark.default.parallelism"),
     *("spark.memory.*", "spark.network.*", "spark.rpc.*", "spark.rdd.*", "spark.io.*", "spark.kryo*"),
     *("spark.serializer*", "spark.task.*", "spark.scheduler.*", "spark.speculation*", "spark.locality.*"),
-    *("spark.app.name", "spark.yarn.queue", "spark.jars.packages", "spark.pyspark.*", "spark.ui.*"),
+    *("spark.app.name", "spark.yarn.queue"),
 )
 """Patterns of properties that pass."""
 

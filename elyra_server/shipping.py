@@ -3,12 +3,15 @@
 Once per server process the installed package `elyra_launcher` is packed into a zip
 for submissions to a cluster, and linked into a directory of its own for launches on
 this host (where a zip would be compiled anew each time). Both lie in a private
-directory, with the tickets of launches; it goes when the process ends.
+directory, with the tickets of launches; it goes when the process ends, or, after a
+process that was killed, when the next one of this user starts.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -19,6 +22,9 @@ from pathlib import Path
 import elyra_launcher
 
 PACKAGE = "elyra_launcher"
+PREFIX = "elyra-server-"
+LOCK = "lock"
+"""A file that the process which owns the directory holds locked as long as it lives."""
 
 _guard = threading.Lock()
 _directory: Path | None = None
@@ -30,8 +36,10 @@ def private_directory() -> Path:
     global _directory, _owner
     with _guard:
         if _directory is None or _owner != os.getpid():
-            _directory = Path(tempfile.mkdtemp(prefix="elyra-"))  # 0700
+            _remove_abandoned(Path(tempfile.gettempdir()))
+            _directory = Path(tempfile.mkdtemp(prefix=PREFIX))  # 0700
             _owner = os.getpid()
+            fcntl.flock(os.open(_directory / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
             atexit.register(_remove, _directory, _owner)
         return _directory
 
@@ -85,3 +93,16 @@ def _source() -> Path:
 def _remove(directory: Path, owner: int) -> None:
     if owner == os.getpid():  # not in a forked child
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove what processes of this user left that were killed."""
+    for directory in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_uid == os.getuid():
+                    shutil.rmtree(directory, ignore_errors=True)
+            finally:
+                os.close(descriptor)

@@ -12,7 +12,7 @@ from elyra_server.errors import InvalidRequestError
         "",
         "--executor-memory 2g --num-executors=4",
         "--conf spark.sql.shuffle.partitions=7 -c spark.executor.memoryOverhead=1g",
-        "--packages org.example:example_2.12:1.0 --queue research",
+        "--driver-memory 1g --queue research",
     ],
 )
 def test_options_that_size_the_application_pass(options: str) -> None:
@@ -30,6 +30,8 @@ def test_options_that_size_the_application_pass(options: str) -> None:
         ("--conf 'spark.yarn.dist.files=/etc/shadow'", "spark.yarn.dist.files"),
         ("--master local", "--master"),
         ("--properties-file /tmp/evil", "--properties-file"),
+        ("--packages org.example:example_2.12:1.0", "--packages"),
+        ("--conf spark.pyspark.driver.python=/tmp/evil", "spark.pyspark.driver.python"),
         ("--keytab /etc/server.keytab", "--keytab"),
         ("--verbose", "--verbose"),
         ("--conf", ""),
