@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from client import Kernel, RequestError, request
+from client import Kernel, RequestError
 
 from demo import BUILD
 from demo.server import KERNELSPECS, Server
@@ -132,6 +132,3 @@ def old_ipykernel():
         subprocess.run([*pip, "ipykernel>=6.29,<7"], check=True)
         stamp.touch()
     return python
-
-
-__all__ = ["request"]
