@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from elyra_server.errors import KernelSpecError
 
 PREFIX = "--RemoteProcessProxy."
+PORT_LIMITS = ("ELYRA_MIN_PORT_RANGE_SIZE", "ELYRA_MAX_PORT_RANGE_RETRIES")
+"""Variables by which a launcher learns how the operator wants a port range to be used."""
+
 PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_]+)\}")
 
 
@@ -50,10 +53,11 @@ def check_port_range(text: str, smallest: int, origin: str) -> str:
         return ""
     if not 1024 <= low <= high <= 65535:
         raise KernelSpecError(f"{origin}: port_range {text!r} is not within 1024..65535, or upside down.")
-    if high - low + 1 < max(smallest, 5):
+    # As launchers count: the difference, not the number of ports. A kernel needs five.
+    if high - low < max(smallest, 4):
         raise KernelSpecError(
-            f"{origin}: port_range {text!r} has fewer than {max(smallest, 5)} ports; a kernel needs five "
-            "(see ELYRA_MIN_PORT_RANGE_SIZE)."
+            f"{origin}: port_range {text!r} is too small: it has to span {max(smallest, 4)} ports or more "
+            "(ELYRA_MIN_PORT_RANGE_SIZE)."
         )
     return f"{low}..{high}"
 

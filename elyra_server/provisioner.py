@@ -19,7 +19,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from jupyter_core.paths import jupyter_runtime_dir
 
-from elyra_server.arguments import add_missing_flags, check_port_range, fill
+from elyra_server.arguments import PORT_LIMITS, add_missing_flags, check_port_range, fill
 from elyra_server.clientoptions import check_options
 from elyra_server.environment import KERNEL_PREFIX, default_username
 from elyra_server.errors import ElyraError, LaunchError
@@ -169,6 +169,8 @@ class ProcessProxyProvisioner(LocalProvisioner):
             ),
         }
         env[TICKET] = self._launcher.ticket or ""
+        limits = (self.settings.min_port_range_size, self.settings.max_port_range_retries)
+        env.update(zip(PORT_LIMITS, map(str, limits), strict=True))
         if callable(getattr(self.process_proxy, "begin", None)):
             self.process_proxy.begin(env)
         return add_missing_flags(fill(cmd, values), values)

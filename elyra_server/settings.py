@@ -154,7 +154,10 @@ class Settings(Configurable):
         "ELYRA_PORT_RANGE", "0..0", "Ports that kernels may listen on, as low..high; 0..0 means any port."
     )
     min_port_range_size = _integer(
-        "ELYRA_MIN_PORT_RANGE_SIZE", 0, "Smallest port_range, in ports, that a kernelspec may set."
+        "ELYRA_MIN_PORT_RANGE_SIZE", 1000, "How many ports a port_range has to span at least."
+    )
+    max_port_range_retries = _integer(
+        "ELYRA_MAX_PORT_RANGE_RETRIES", 5, "How many ports of a port_range a launcher tries for each channel."
     )
 
     yarn_endpoint = _text(

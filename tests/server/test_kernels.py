@@ -277,3 +277,14 @@ def test_a_kernel_that_does_not_come_back_is_dead_at_once_with_the_reason(server
     assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
     assert socket.run("print('back')") == "back\n"
     socket.close()
+
+
+def test_a_kernel_listens_within_the_port_range_of_the_operator(make_server):
+    server = make_server(ELYRA_PORT_RANGE="41000..41200", ELYRA_MIN_PORT_RANGE_SIZE="200")
+    server.spec("python_launcher")
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    socket.run("import json, ipykernel; info = json.load(open(ipykernel.get_connection_file()))")
+    ports = socket.run("print([port for name, port in info.items() if name.endswith('_port')])")
+    assert all(41000 <= port <= 41200 for port in json.loads(ports)), ports
+    socket.close()

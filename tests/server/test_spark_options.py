@@ -1,0 +1,41 @@
+"""What the server adds to SPARK_OPTS, and what it leaves as the kernelspec has it."""
+
+from pathlib import Path
+
+from elyra_server.sparkoptions import extend
+
+KERNEL = "6B0BD2E6-8A0F-4BC6-9C5D-64C2CEEF1A39"
+
+
+def extended(options: str, **environ: str) -> str:
+    return extend(options, environ, KERNEL, Path("/private/ticket"), Path("/private/launcher.zip"))
+
+
+def test_ticket_launcher_and_tag_travel_with_the_submission():
+    options = extended("--master yarn")
+    assert options.startswith("--master yarn ")
+    assert f"--conf spark.yarn.tags={KERNEL.lower()}" in options
+    assert "--conf 'spark.yarn.dist.files=file:///private/ticket#elyra-ticket'" in options or (
+        "--conf spark.yarn.dist.files='file:///private/ticket#elyra-ticket'" in options
+    )
+    assert "--conf spark.yarn.dist.pyFiles=file:///private/launcher.zip" in options
+
+
+def test_what_the_kernelspec_sets_stays():
+    own = "--conf spark.yarn.tags=mine --conf spark.yarn.maxAppAttempts=3 --conf spark.yarn.am.waitTime=10s"
+    options = extended(own)
+    for name in ("spark.yarn.tags", "spark.yarn.maxAppAttempts", "spark.yarn.am.waitTime"):
+        assert options.count(name) == 1
+
+
+def test_lists_of_files_are_added_to(tmp_path):
+    (tmp_path / "spark-defaults.conf").write_text("spark.yarn.dist.pyFiles   hdfs:///team.zip\n")
+    options = extended("--conf spark.yarn.dist.files=hdfs:///a.txt", SPARK_CONF_DIR=str(tmp_path))
+    assert "hdfs:///a.txt,file:///private/ticket#elyra-ticket" in options
+    assert "hdfs:///team.zip,file:///private/launcher.zip" in options
+
+
+def test_the_launcher_learns_the_operators_limits_for_port_ranges():
+    options = extended("", ELYRA_MIN_PORT_RANGE_SIZE="200", ELYRA_MAX_PORT_RANGE_RETRIES="9")
+    assert "--conf spark.yarn.appMasterEnv.ELYRA_MIN_PORT_RANGE_SIZE=200" in options
+    assert "--conf spark.yarn.appMasterEnv.ELYRA_MAX_PORT_RANGE_RETRIES=9" in options
