@@ -1,4 +1,4 @@
-"""A Python kernel in one of the virtual environments below /opt/environments, whichever the user names."""
+"""A Python kernel in one of the site's virtual environments, whichever the user names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import elyra_launcher
 
-ENVIRONMENTS = Path("/opt/environments")
+ENVIRONMENTS = Path(os.environ.get("SITE_ENVIRONMENTS", "/opt/environments"))
 
 
 class EnvironmentKernel(elyra_launcher.PythonKernel):
