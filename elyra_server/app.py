@@ -114,6 +114,10 @@ class ElyraApp(KernelGatewayApp):
         else:
             super().start()
 
+    def _signal_stop(self, sig: int, frame: Any) -> None:
+        """Leave the handling of a signal to the loop: in the middle of a log line nothing can be logged."""
+        self.io_loop.add_callback_from_signal(super()._signal_stop, sig, frame)
+
     def stop(self, from_signal: bool = False) -> None:
         """Begin to stop, once."""
         if not self._stopping:
