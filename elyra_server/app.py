@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from collections.abc import Awaitable
 from typing import Any, ClassVar
 
 from jupyter_core.application import JupyterApp
@@ -125,19 +126,30 @@ class ElyraApp(KernelGatewayApp):
             super().stop(from_signal)
 
     async def _stop(self) -> None:
-        """End all kernels, wait, within limits, for what that takes, and stop."""
+        """End all kernels, wait, within limits, for what that takes, and stop whatever happens."""
+        connections: Any = self.kernel_websocket_connection_class
         try:
-            await asyncio.wait_for(self.async_shutdown(), SHUTDOWN_LIMIT)
-            connections: Any = self.kernel_websocket_connection_class
-            await asyncio.wait_for(connections.close_all(), SHUTDOWN_LIMIT)
-        except asyncio.TimeoutError:
-            self.log.error("Some kernels did not end within %g s.", SHUTDOWN_LIMIT)
+            await self._finish_within(SHUTDOWN_LIMIT, "shutdown of the kernels", self.async_shutdown())
+            await self._finish_within(SHUTDOWN_LIMIT, "close of the websockets", connections.close_all())
+            await self._finish_within(DRAIN_LIMIT + 3.0, "end of the kernels", self._drain())
+        finally:
+            shipping.remove_private_directory()
+            self.io_loop.stop()
+
+    async def _drain(self) -> None:
         service = Service.instance()
         if not await service.drain(DRAIN_LIMIT):
             self.log.error("Some kernels' ends were not seen within %g s.", DRAIN_LIMIT)
         await service.call(Listener.close_shared())
-        shipping.remove_private_directory()
-        self.io_loop.stop()
+
+    async def _finish_within(self, seconds: float, name: str, step: Awaitable[Any]) -> None:
+        """Take one step of the server's end; one that fails must not keep the others from being taken."""
+        try:
+            await asyncio.wait_for(step, seconds)
+        except asyncio.TimeoutError:
+            self.log.error("Stopping: the %s took longer than %g s.", name, seconds)
+        except (Exception, asyncio.CancelledError):  # a launch that was given up at this moment, for one
+            self.log.exception("Stopping: the %s failed.", name)
 
     def _load_api_module(self, module_name: str) -> Any:
         if module_name in WEBSOCKET_NAMES:

@@ -34,6 +34,7 @@ def environment(base: Path, **variables: str) -> dict[str, str]:
         "HOME": str(base),
         "TMPDIR": str(base / "tmp"),
         "PYTHONPATH": str(ROOT),
+        "PYTHONFAULTHANDLER": "1",
         "JUPYTER_DATA_DIR": str(base / "data"),
         "JUPYTER_CONFIG_DIR": str(base / "config"),
         "JUPYTER_RUNTIME_DIR": str(base / "runtime"),
@@ -166,7 +167,12 @@ class Server:
     def stop(self) -> int:
         """End the server as an operator does; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        try:
+            return self.process.wait(40)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler writes what each thread does
+            self.process.wait()
+            raise AssertionError(f"the server did not end:\n{self.text()[-8000:]}") from None
 
     def close(self) -> None:
         if self.process.poll() is None:
