@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 unexport SPARK_HOME SPARK_CONF_DIR SPARK_OPTS HADOOP_CONF_DIR YARN_CONF_DIR PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test bench lint docs clean tools venv hadoop
+.PHONY: demo test bench lint docs clean tools venv hadoop install-venv install-hadoop
 
 demo: $(VENV) $(HADOOP)
 	@exec python -m demo $(if $(filter-out 0 no false,$(ONCE)),--once)
@@ -44,23 +44,28 @@ venv: $(VENV)
 hadoop: $(HADOOP)
 
 clean:
-	rm -rf $(BUILD)/venv $(BUILD)/*-venv $(BUILD)/venv-* $(BUILD)/hadoop $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.log
+	rm -rf $(BUILD)/venv $(BUILD)/*-venv $(BUILD)/venv-* $(BUILD)/hadoop $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.lock $(BUILD)/*.log
 	rm -rf jupyter_elyra.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-$(VENV): setup.py | tools
-	@echo "Installing the virtual environment in $(BUILD)/venv (minutes, the first time) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(BUILD)/venv
-	@$(BIN)/python -m pip install --quiet --upgrade pip >$(BUILD)/pip.log 2>&1 && \
-	$(BIN)/python -m pip install --config-settings editable_mode=compat --editable '.[test,docs]' >>$(BUILD)/pip.log 2>&1 || \
-	{ tail -n 20 $(BUILD)/pip.log; echo "pip could not install the project: see $(BUILD)/pip.log" >&2; exit 1; }
-	@touch $@
+$(VENV): setup.py pyproject.toml | tools
+	@sh demo/locked.sh $@ $(MAKE) --no-print-directory install-venv
 
 $(HADOOP): demo/hadoop/pom.xml | tools
+	@sh demo/locked.sh $@ $(MAKE) --no-print-directory install-hadoop
+
+install-venv:
+	@echo "Installing the virtual environment in $(BUILD)/venv (minutes, the first time) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(BUILD)/venv
+	@{ $(BIN)/python -m pip install --quiet --upgrade pip && \
+	$(BIN)/python -m pip install --config-settings editable_mode=compat --editable '.[test,docs]'; } \
+		>$(BUILD)/pip.log 2>&1 || \
+	{ tail -n 20 $(BUILD)/pip.log; echo "pip could not install the project: see $(BUILD)/pip.log" >&2; exit 1; }
+
+install-hadoop:
 	@echo "Fetching the jars of Hadoop into $(BUILD)/hadoop/lib (100 MB, the first time) ..."
 	@mvn --batch-mode --file demo/hadoop/pom.xml dependency:copy-dependencies \
 		-DoutputDirectory=$(BUILD)/hadoop/lib >$(BUILD)/maven.log 2>&1 || \
 	{ grep -F '[ERROR]' $(BUILD)/maven.log | head -n 5; echo "Maven could not fetch Hadoop: see $(BUILD)/maven.log" >&2; exit 1; }
-	@touch $@
 
 tools:
 	@mkdir -p $(BUILD)

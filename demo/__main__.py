@@ -48,7 +48,7 @@ class Demo:
         self.say(f"YARN is up, with one active node: {self.yarn.endpoint}")
         environ = {**self.yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": str(LAUNCH_LIMIT)}
         # In YARN's directory, which goes even if this process is killed.
-        self.server = Server(self.yarn.directory / "elyra", environ)
+        self.server = Server(self.yarn.directory / "elyra", environ, token=os.environ.get("KG_AUTH_TOKEN", ""))
         self.server.install(*KERNELSPECS, "--user", f"--python={sys.executable}", "--local-jars")
         self.say(f"jupyter elyra install {' '.join(KERNELSPECS)}")
         self.server.start()
@@ -79,6 +79,15 @@ class Demo:
         assert server.process is not None
         code = server.process.wait()
         raise ServerError(f"jupyter elyra ended with code {code}.")
+
+    def show_how_to_attach(self, server: Server) -> None:
+        """Print the command that uses this server from a JupyterLab."""
+        self.say("To attach a JupyterLab:")
+        print(f"jupyter lab --gateway-url={server.url}", flush=True)
+        if server.token:
+            self.say("with JUPYTER_GATEWAY_AUTH_TOKEN set to what KG_AUTH_TOKEN is here.")
+        else:
+            self.say("Whoever can log in to this machine can use it; KG_AUTH_TOKEN=... make demo asks for a token.")
 
     def stop(self) -> None:
         """End everything that was started; again is harmless."""
@@ -143,8 +152,7 @@ def main() -> None:
     try:
         server = demo.start()
         application = asyncio.run(demo.run_notebook(server))
-        demo.say("To attach a JupyterLab:")
-        print(f"JUPYTER_GATEWAY_AUTH_TOKEN={server.token} jupyter lab --gateway-url={server.url}", flush=True)
+        demo.show_how_to_attach(server)
         if not once:
             demo.say("Serving until Ctrl-C.")
             demo.serve(server)

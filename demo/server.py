@@ -1,4 +1,4 @@
-"""`jupyter elyra` as a process of its own, with private directories, a port of its own and a token."""
+"""`jupyter elyra` as a process of its own, with private directories and a port of its own."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ class Server:
         Variables for the server beside this process's own, above all those of a `Yarn`.
     options : sequence of str
         More options of its command line.
+    token : str, optional
+        What it asks its clients for; by default a new one. Empty: it asks for nothing.
 
     Attributes
     ----------
@@ -50,10 +52,12 @@ class Server:
         Where it is, and what it wants to see in ``Authorization: token ...``.
     """
 
-    def __init__(self, directory: Path, environ: Mapping[str, str], options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, environ: Mapping[str, str], options: Sequence[str] = (), token: str | None = None
+    ) -> None:
         self.directory = directory
         self.options = options
-        self.token = secrets.token_urlsafe(24)
+        self.token = secrets.token_urlsafe(24) if token is None else token
         self.url = ""
         self.log_file = directory / "elyra.log"
         self.process: subprocess.Popen[bytes] | None = None

@@ -15,14 +15,16 @@ import pytest
 from demo import ROOT
 from demo.yarn import Yarn, YarnError
 
+TOKEN = "a-token-of-the-test"
+
 
 @pytest.fixture
 def demo(tmp_path):
     """Start demonstrations whose temporary files are all in one directory."""
     started = []
 
-    def start(*options):
-        environ = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    def start(*options, **variables):
+        environ = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1", **variables}
         command = [sys.executable, "-m", "demo", *options]
         process = subprocess.Popen(
             command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -67,13 +69,16 @@ def test_two_demonstrations_side_by_side_both_work(demo):
             taken.listen()
         except OSError:
             pass  # somebody else has it, which is as good
-        outputs = [process.communicate(timeout=280)[0] for process in (demo("--once"), demo("--once"))]
+        # One of them asks for a token, which no output shows.
+        started = demo("--once"), demo("--once", KG_AUTH_TOKEN=TOKEN)
+        outputs = [process.communicate(timeout=280)[0] for process in started]
     for output in outputs:
         lines = output.splitlines()
         assert re.fullmatch(r"demo: ok application_\d+_\d+ yarn cluster", lines[-1]), output
         assert "9592 primes below 100000" in output
         assert "jupyter lab --gateway-url=http://127.0.0.1:" in output
         assert "FINISHED, SUCCEEDED" in output
+        assert TOKEN not in output
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
