@@ -71,6 +71,7 @@ class Process:
         environ: dict[str, str],
         inherited: Sequence[int] = (),
         before_exec: Callable[[], None] | None = None,
+        directory: str = "",
     ) -> None:
         """Start the command.
 
@@ -80,6 +81,8 @@ class Process:
             Descriptors that it gets besides its standard ones.
         before_exec : callable, optional
             Called in the new process just before the command replaces it.
+        directory : str
+            Its working directory; empty for this process's own.
 
         Raises
         ------
@@ -91,7 +94,7 @@ class Process:
         pid = os.fork()
         if pid == 0:
             outputs = {target: pipe[1] for target, pipe in pipes.items()}
-            _become(command, environ, outputs, inherited, before_exec, problem_write)
+            _become(command, environ, outputs, inherited, before_exec, directory, problem_write)
         self.pid = pid
         os.close(problem_write)
         for target, (read_end, write_end) in pipes.items():
@@ -190,6 +193,7 @@ def _become(
     outputs: dict[int, int],
     inherited: Sequence[int],
     before_exec: Callable[[], None] | None,
+    directory: str,
     problem: int,
 ) -> None:
     """Turn the forked copy of the launcher into the kernel; does not return."""
@@ -200,6 +204,8 @@ def _become(
             os.dup2(descriptor, target)
         for descriptor in inherited:
             os.set_inheritable(descriptor, True)
+        if directory:
+            os.chdir(directory)
         if before_exec is not None:
             before_exec()
         os.execvpe(command[0], list(command), environ)

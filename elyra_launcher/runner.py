@@ -167,7 +167,12 @@ class Runner:
                 restore_signals()
                 end_with_parent(launcher)
 
-            self.process.start(self.kernel.command(), self.kernel.environment(environ), before_exec=before_exec)
+            self.process.start(
+                self.kernel.command(),
+                self.kernel.environment(environ),
+                before_exec=before_exec,
+                directory=working_directory(environ),
+            )
         if self._loop is not None:
             self._attach_process(self._loop)
 
@@ -177,7 +182,12 @@ class Runner:
         # ipykernel looks whether this process is still there, until it has something better.
         environ.update({READY_DESCRIPTOR: str(descriptor), "JPY_PARENT_PID": str(os.getpid())})
         try:
-            self.process.start(self.kernel.command(), self.kernel.environment(environ), [descriptor])
+            self.process.start(
+                self.kernel.command(),
+                self.kernel.environment(environ),
+                [descriptor],
+                directory=working_directory(environ),
+            )
         finally:
             os.close(descriptor)
 
@@ -233,3 +243,14 @@ class Runner:
         assert self._file is not None
         said = any("in use" in line.lower() for line in self.process.tail.lines())
         return said or self._file.ports_taken()
+
+
+def working_directory(environ: dict[str, str]) -> str:
+    """Return where the kernel runs: the directory of the user's notebook, if the worker has it too; else empty.
+
+    Clients name it in KERNEL_WORKING_DIR, as it is on their side. In a YARN container it is the container's, which
+    holds what came with the submission.
+    """
+    wanted = environ.get("KERNEL_WORKING_DIR", "")
+    usable = os.path.isabs(wanted) and os.path.isdir(wanted) and os.access(wanted, os.X_OK)
+    return wanted if usable and "CONTAINER_ID" not in environ else ""

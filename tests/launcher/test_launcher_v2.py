@@ -60,6 +60,18 @@ def test_no_secret_is_left_where_others_can_see_it(server, launch):
     assert connection["key"] not in started.text
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["the worker has it", "only the client has it"])
+def test_a_kernel_runs_where_the_notebook_is_if_the_worker_has_that_directory(server, launch, tmp_path, there):
+    wanted = tmp_path / "notebooks of ann"
+    if there:
+        wanted.mkdir()
+    started = launch(KERNEL_WORKING_DIR=str(wanted))
+    with Client(server.wait_for("connection")["connection"]) as client:
+        status, directory = client.run("import os; os.getcwd()")
+        assert (status, directory == repr(str(wanted))) == ("ok", there)
+    shut_down(server, started)
+
+
 def test_an_interrupt_ends_a_busy_loop(server, launch):
     started = launch()
     with Client(server.wait_for("connection")["connection"]) as client:
