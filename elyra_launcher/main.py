@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -43,8 +44,8 @@ def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel
         that rejects the launcher or is not the right one.
     """
     try:
-        options = parse(sys.argv[1:] if argv is None else argv, os.environ)
         ticket = take_ticket(os.environ)
+        options = parse(sys.argv[1:] if argv is None else argv, os.environ)
         if options.protocol_version == 2 and not ticket:
             raise UsageError(f"the launch has no ticket: neither {TICKET_VARIABLE} nor a file ./{TICKET_FILE} is there")
         chosen = (kernel or kernel_for)(options)
@@ -69,15 +70,18 @@ def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel
 def take_ticket(environ: MutableMapping[str, str]) -> str:
     """Return the launch's ticket and leave no trace of it.
 
-    It comes in the environment, or into a YARN container as a file.
+    It comes in the environment; or into a YARN container as the first line of a file, the second line of which is a
+    JSON object with the launch's variables. They would otherwise stand on command lines, in YARN's launch script and
+    in Spark's web interface.
     """
     ticket = environ.pop(TICKET_VARIABLE, "")
     if ticket or "CONTAINER_ID" not in environ:
         return ticket
     try:
-        with open(TICKET_FILE, encoding="ascii") as file:
-            ticket = file.read().strip()
+        with open(TICKET_FILE, encoding="utf-8") as file:
+            ticket, _, variables = file.read().partition("\n")
         os.unlink(TICKET_FILE)
-    except OSError:
-        return ticket
-    return ticket
+        environ.update(json.loads(variables or "{}"))
+    except (OSError, ValueError) as error:
+        print(f"elyra_launcher: ./{TICKET_FILE} cannot be used: {error}", file=sys.stderr)
+    return ticket.strip()

@@ -12,11 +12,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import tempfile
 import threading
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import elyra_launcher
@@ -77,12 +79,22 @@ def launcher_zip() -> Path:
     return path
 
 
-def write_ticket(kernel_id: str, ticket: str) -> Path:
-    """Write a launch's ticket to a private file and return it."""
+def write_ticket(kernel_id: str, ticket: str, variables: Mapping[str, str]) -> Path:
+    """Write what a launcher in a container has to know to a private file, and return it.
+
+    Parameters
+    ----------
+    kernel_id : str
+        The kernel.
+    ticket : str
+        Its launch's ticket: the first line.
+    variables : mapping
+        The environment of the kernel beside what the cluster gives it: the second line, as JSON.
+    """
     path = private_directory() / f"ticket-{kernel_id}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(ticket)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"{ticket}\n{json.dumps(dict(variables))}\n")
     return path
 
 

@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from elyra_server.arguments import PORT_LIMITS
-
 TICKET_NAME = "elyra-ticket"
 
 
@@ -29,9 +27,7 @@ def extend(options: str, environ: Mapping[str, str], kernel_id: str, ticket: Pat
         The files to distribute.
     """
     result = options.strip()
-    limits = [(f"spark.yarn.appMasterEnv.{name}", environ[name]) for name in PORT_LIMITS if name in environ]
     for name, value in (
-        *limits,
         ("spark.yarn.tags", kernel_id.lower()),
         ("spark.yarn.maxAppAttempts", "1"),
         ("spark.yarn.submit.waitAppCompletion", "false"),

@@ -12,6 +12,8 @@ from typing import Any
 
 from elyra_server import shipping, sparkoptions
 from elyra_server.applications import Application, ApplicationWatch
+from elyra_server.arguments import PORT_LIMITS
+from elyra_server.environment import KERNEL_PREFIX
 from elyra_server.errors import LaunchError
 from elyra_server.hadoop import endpoints
 from elyra_server.launchers import KernelEnd
@@ -129,7 +131,10 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
 
     def _ship_launcher(self, env: dict[str, str]) -> None:
         """Let Spark bring ticket and launcher to the worker."""
-        self._ticket = shipping.write_ticket(self.kernel_id, env.pop("ELYRA_LAUNCH_TICKET"))
+        variables = {
+            name: value for name, value in env.items() if name.startswith(KERNEL_PREFIX) or name in PORT_LIMITS
+        }
+        self._ticket = shipping.write_ticket(self.kernel_id, env.pop("ELYRA_LAUNCH_TICKET"), variables)
         launcher = shipping.launcher_zip()
         env["ELYRA_LAUNCHER_PATH"] = str(launcher)
         options = env.get("SPARK_OPTS", "")

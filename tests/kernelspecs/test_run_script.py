@@ -158,12 +158,9 @@ def test_impersonation_without_a_user_is_refused(run_script):
     assert "KERNEL_USERNAME" in run_script.error("c", ELYRA_IMPERSONATION_ENABLED="True")
 
 
-def test_the_container_gets_the_kernels_variables_but_no_secrets(run_script):
-    variables = {"KERNEL_A": 'a"b$c`d\\e', "KERNEL_API_TOKEN": "t", "KERNEL_PASSWORD": "p", "KERNEL_SECRET": "s"}
-    options = run_script.options("--deploy-mode cluster", **variables)
-    assert options[:2] == ["--conf", 'spark.yarn.appMasterEnv.KERNEL_A=a\\"b\\$c\\`d\\\\e']
-    assert options[2:] == ["--deploy-mode", "cluster"]
-    assert run_script.options("--deploy-mode client", **variables) == ["--deploy-mode", "client"]
+def test_the_kernels_variables_are_on_no_command_line(run_script):
+    variables = {"KERNEL_A": "a", "KERNEL_API_TOKEN": "t"}
+    assert run_script.options("--deploy-mode cluster", **variables) == ["--deploy-mode", "cluster"]
 
 
 @pytest.mark.parametrize(

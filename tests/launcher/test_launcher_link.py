@@ -1,5 +1,7 @@
 """The link to the server: proofs, hostile lines, redialling, the lease."""
 
+import json
+
 import pytest
 from launching import Client, server_arguments, shut_down
 
@@ -49,10 +51,12 @@ def test_a_launch_without_a_ticket_says_what_is_missing(server, start):
     assert "ELYRA_LAUNCH_TICKET" in started.text
 
 
-def test_the_ticket_of_a_container_comes_from_a_file(server, start, tmp_path):
-    (tmp_path / "elyra-ticket").write_text(server.ticket + "\n")
+def test_ticket_and_variables_of_a_container_come_from_a_file(server, start, tmp_path):
+    hostile = 'a "b" $(c) `d` e\''
+    (tmp_path / "elyra-ticket").write_text(f"{server.ticket}\n{json.dumps({'KERNEL_A': hostile})}\n")
     started = start(*server_arguments(server), CONTAINER_ID="container_1")
-    server.wait_for("connection")
+    with Client(server.wait_for("connection")["connection"]) as client:
+        assert client.run("import os; os.environ['KERNEL_A']") == ("ok", repr(hostile))
     assert not (tmp_path / "elyra-ticket").exists()
     assert len(list(tmp_path.glob("elyra-kernel-*/kernel-*.json"))) == 1
     shut_down(server, started)

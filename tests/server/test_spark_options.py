@@ -33,9 +33,3 @@ def test_lists_of_files_are_added_to(tmp_path):
     options = extended("--conf spark.yarn.dist.files=hdfs:///a.txt", SPARK_CONF_DIR=str(tmp_path))
     assert "hdfs:///a.txt,file:///private/ticket#elyra-ticket" in options
     assert "hdfs:///team.zip,file:///private/launcher.zip" in options
-
-
-def test_the_launcher_learns_the_operators_limits_for_port_ranges():
-    options = extended("", ELYRA_MIN_PORT_RANGE_SIZE="200", ELYRA_MAX_PORT_RANGE_RETRIES="9")
-    assert "--conf spark.yarn.appMasterEnv.ELYRA_MIN_PORT_RANGE_SIZE=200" in options
-    assert "--conf spark.yarn.appMasterEnv.ELYRA_MAX_PORT_RANGE_RETRIES=9" in options

@@ -36,29 +36,11 @@ WORDS=()
 split "$LAUNCH_OPTS"
 launch=("${WORDS[@]}")
 
-# The container of a cluster mode application gets nothing of this environment, but the kernel is to find its
-# KERNEL_* variables there. YARN writes them into a shell script, between double quotes: hence the backslashes. What
-# may be a secret stays away from command lines.
-environment=()
-if [[ " ${spark[*]} " =~ (--deploy-mode[ =]|spark.submit.deployMode=)cluster\  ]]; then
-    for name in "${!KERNEL_@}"; do
-        case $name in
-        *SECRET* | *PASS* | *TOKEN* | *KEY* | *CREDENTIAL* | *_OPTS) continue ;;
-        esac
-        value=${!name}
-        value=${value//\\/\\\\}
-        value=${value//\"/\\\"}
-        value=${value//\$/\\\$}
-        value=${value//\`/\\\`}
-        environment+=(--conf "spark.yarn.appMasterEnv.$name=$value")
-    done
-fi
-
 # Last, so that no option before it names another user.
 if is_true "${ELYRA_IMPERSONATION_ENABLED:-$EG_IMPERSONATION_ENABLED}"; then
     [[ -n $KERNEL_USERNAME ]] || fail "impersonation is enabled, but the request named no KERNEL_USERNAME"
     spark+=(--proxy-user "$KERNEL_USERNAME")
 fi
 
-exec "$SPARK_HOME/bin/spark-submit" "${environment[@]}" "${spark[@]}" \
+exec "$SPARK_HOME/bin/spark-submit" "${spark[@]}" \
     "$here/../scripts/launch_ipykernel.py" "${launch[@]}" "$@"
