@@ -47,6 +47,7 @@ class Attempt:
     def __init__(self, loop: Loop, address: Address, fingerprint: str, done: Outcome) -> None:
         self.address = address
         self.sock: Any = None
+        self._found: list[Any] = []
         self._loop = loop
         self._fingerprint = fingerprint
         self._done: Outcome | None = done
@@ -76,21 +77,38 @@ class Attempt:
         if isinstance(found, OSError) or not found:
             self._failed(f"its name cannot be resolved ({getattr(found, 'strerror', found)})")
             return
-        family, kind, number, _, address = found[0]
-        self.sock = socket.socket(family, kind, number)
-        self.sock.setblocking(False)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = self.sock.connect_ex(address)
+        self._found = list(found)
+        self._connect()
+
+    def _connect(self) -> None:
+        """Connect to the next of the addresses that the name stands for."""
+        family, kind, number, _, address = self._found.pop(0)
+        try:
+            self.sock = socket.socket(family, kind, number)
+            self.sock.setblocking(False)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            code = self.sock.connect_ex(address)
+        except OSError as error:  # a family that this machine has not
+            code = error.errno or errno.EINVAL
         if code in (0, errno.EINPROGRESS):
             self._loop.watch(self.sock.fileno(), WRITE, self._connected)
         else:
+            self._not_connected(code)
+
+    def _not_connected(self, code: int) -> None:
+        if not self._found:
             self._failed(os.strerror(code))
+            return
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+        self._connect()
 
     def _connected(self) -> None:
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self._loop.unwatch(self.sock.fileno())
         if code:
-            self._failed(os.strerror(code))
+            self._not_connected(code)
             return
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
@@ -61,6 +60,11 @@ def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel
         runner.start()
     except LauncherError as error:
         problem = error
+    except Exception as error:  # noqa: BLE001 - a hook of others, or a system without processes: the server is told
+        import traceback
+
+        traceback.print_exc()
+        problem = LauncherError(f"the kernel could not be started: {error!r}")
     # While the kernel starts there is time for the rest.
     from .supervisor import Supervisor
 
@@ -77,6 +81,8 @@ def take_ticket(environ: MutableMapping[str, str]) -> str:
     ticket = environ.pop(TICKET_VARIABLE, "")
     if ticket or "CONTAINER_ID" not in environ:
         return ticket
+    import json  # here, because where there is no such file it would only delay the kernel
+
     try:
         with open(TICKET_FILE, encoding="utf-8") as file:
             ticket, _, variables = file.read().partition("\n")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from contextlib import suppress
 
 from . import __version__, protocol
@@ -100,7 +99,7 @@ class Supervisor(Owner):
         except Exception as error:  # noqa: BLE001 - the edge of the loop: the server is told before it is the end
             import traceback
 
-            traceback.print_exc()
+            _say(traceback.format_exc())
             self._exit_code = INTERNAL
             self._tell_problem(LauncherError(f"internal error: {error!r}"))
         finally:
@@ -192,6 +191,8 @@ class Supervisor(Owner):
         if answer.get("action") != protocol.ACTION_HOLD or self._requested or not isinstance(seconds, (int, float)):
             self._loop.stop()
             return
+        if self._held is not None:  # the end is told again after a link that broke
+            self._held.cancel()
         self._held = self._loop.call_later(seconds, self._loop.stop)
 
     def _start_again(self) -> None:
@@ -221,7 +222,7 @@ class Supervisor(Owner):
             return
         self._problem = problem
         self._exit_code = problem.exit_code
-        print(f"elyra_launcher: {problem}", file=sys.stderr, flush=True)
+        _say(str(problem))
 
     def _end_with(self, signum: int) -> None:
         self._end_because(f"the launcher was ended by {signal.Signals(signum).name}", 128 + signum)
@@ -274,7 +275,7 @@ class Supervisor(Owner):
             self._channel.phase(protocol.PHASE_KERNEL, "the kernel's process was started")
 
     def lost(self, reason: str) -> None:
-        print(f"elyra_launcher: the connection to the server broke ({reason}); dialling again", file=sys.stderr)
+        _say(f"the connection to the server broke ({reason}); dialling again")
 
     def gave_up(self, error: LauncherError) -> None:
         self._gave_up = True
@@ -358,6 +359,12 @@ def _signal(process: Process, signum: int) -> bool:
     with suppress(ProcessLookupError, PermissionError):
         return process.signal(signum)
     return False
+
+
+def _say(text: str) -> None:
+    """Write to standard error, where perhaps nobody reads any more; that must not end anything."""
+    with suppress(OSError):
+        os.write(2, f"elyra_launcher: {text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _ignore(value: object) -> None:

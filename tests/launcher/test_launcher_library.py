@@ -62,6 +62,15 @@ def test_every_hook_of_a_kernel_class_is_used(server, start, tmp_path):
     assert started.text.count("stopping") == 2
 
 
+def test_a_hook_that_fails_is_reported_and_leaves_nothing(server, start, tmp_path):
+    script = tmp_path / "own.py"
+    script.write_text(OWN_KERNEL.replace("return {**environ", "raise ValueError('no sandbox'); return {**environ"))
+    started = start(*server_arguments(server), program=(str(script),), ELYRA_LAUNCH_TICKET=server.ticket)
+    assert "no sandbox" in server.wait_for("error")["message"]
+    assert started.wait() == 70
+    assert "Traceback" in started.text
+
+
 def test_a_kernel_reports_itself_and_is_called_back(server, start, tmp_path):
     script = tmp_path / "reporting.py"
     script.write_text(REPORTING)

@@ -1,11 +1,15 @@
 """The link to the server: proofs, hostile lines, redialling, the lease."""
 
 import json
+import socket
 
 import pytest
 from launching import Client, server_arguments, shut_down
 
-from elyra_launcher import protocol
+from elyra_launcher import dial, protocol
+from elyra_launcher.eventloop import Loop
+
+TRIED = ((socket.AF_APPLETALK, 1), (socket.AF_INET, 1))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,35 @@ def test_a_cut_link_is_dialled_again_and_the_kernel_does_not_notice(server, laun
         assert server.request("interrupt")["result"] == {}
         assert client.run("x") == ("ok", "1")
     shut_down(server, started)
+
+
+def test_a_cut_link_is_dialled_again_though_nobody_reads_standard_error(server, start, tmp_path):
+    code = "import os, sys; r, w = os.pipe(); os.dup2(w, 2); os.close(r); os.close(w); "
+    code += "from elyra_launcher import launch; sys.exit(launch(sys.argv[1:]))"
+    started = start(*server_arguments(server), program=("-c", code), ELYRA_LAUNCH_TICKET=server.ticket)
+    server.wait_for("connection")
+    server.cut()
+    server.wait_for("connection", 2)
+    shut_down(server, started)
+
+
+def test_every_address_of_a_name_is_tried(server, monkeypatch):
+    # A family that this machine has not, an address where nobody listens, and the server's.
+    found = [(family, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for family, port in TRIED]
+    found.append((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.port)))
+    loop, results = Loop(), []
+
+    def done(_, problem):
+        results.append(problem)
+        loop.stop()
+
+    monkeypatch.setattr(dial.socket, "getaddrinfo", lambda *args, **more: found)
+    attempt = dial.Attempt(loop, ("a.name", 1), server.fingerprint, done)
+    attempt.start()
+    loop.run()
+    attempt.give_up()
+    loop.close()
+    assert results == [None]
 
 
 def test_a_silent_link_is_dialled_again(make_server, start):

@@ -86,6 +86,12 @@ def test_what_the_kernel_started_ends_with_it(server, launch):
     assert started.gone()
 
 
+def test_what_a_kernel_does_not_need_is_imported_after_its_start():
+    code = "import sys, elyra_launcher.main; print(*{'json', 'ssl', 'socket', 'subprocess'}.intersection(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_a_supervisor_is_light(server, launch):
     started = launch()
     with Client(server.wait_for("connection")["connection"]) as client:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 
@@ -137,6 +138,20 @@ def test_a_crashed_kernel_is_restarted_where_the_server_wants_it(server, launch)
     assert [second[name] for name in PORTS] == [first[name] for name in PORTS]
     with Client(second) as client:
         assert client.run("1") == ("ok", "1")
+    shut_down(server, started)
+
+
+def test_a_restart_after_a_link_that_broke_meanwhile_is_for_good(server, launch):
+    server.on_exit = {"action": "hold", "seconds": 2}
+    started = launch()
+    os.kill(server.wait_for("connection")["connection"]["pid"], signal.SIGKILL)
+    server.wait_for("exit")
+    server.cut()
+    server.wait_for("exit", 2)
+    server.request("restart", {"now": True})
+    server.wait_for("connection", 2)
+    with pytest.raises(subprocess.TimeoutExpired):
+        started.wait(2.5)
     shut_down(server, started)
 
 
