@@ -40,9 +40,12 @@ class Application:
         self.asked = asyncio.Event()
 
     def matches(self, report: Report) -> bool:
-        """Say whether a report is about this application."""
-        if self.id is not None:
-            return report.id == self.id
+        """Say whether a report is about this application.
+
+        An id that only the submitter wrote proves nothing: options of a client are in its output too.
+        """
+        if self.report is not None:
+            return report.id == self.report.id
         return self.tag in report.tags or report.name == self.name
 
     def note(self, report: Report) -> None:
@@ -73,6 +76,8 @@ class ApplicationWatch:
         self._watched: dict[Application, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._round = 0
+        # Kernels that are started again, and ids of clients' choice, have several applications of one tag.
+        self._owners: dict[str, Application] = {}
 
     @classmethod
     def shared(cls, endpoints: list[str], settings: Settings, secure: bool) -> ApplicationWatch:
@@ -105,6 +110,11 @@ class ApplicationWatch:
         """Kill an application, and see its end; False if that was not to be seen in time."""
         deadline = time.monotonic() + patience
         while application.id is not None and not application.over.done() and time.monotonic() < deadline:
+            if application.report is None:  # it is not known whether it is this kernel's
+                await self.ask_once(application)
+                if application.report is None:
+                    await asyncio.sleep(1.0)
+                continue
             try:
                 await self.manager.kill(application.id)
             except ResourceManagerError as error:
@@ -125,6 +135,10 @@ class ApplicationWatch:
             except ResourceManagerError as error:
                 for application in watched:
                     application.problem = str(error)
+            except Exception as error:  # the edge of a loop: those who wait are not left waiting
+                log.exception("YARN could not be asked")
+                for application in watched:
+                    application.problem = f"YARN could not be asked: {error!r}"
             for application in watched:
                 application.asked.set()
             await asyncio.sleep(max(INTERVAL - (time.monotonic() - started), 0.05))
@@ -138,10 +152,21 @@ class ApplicationWatch:
             reports = await self.manager.find(each.tag for each in watched)
         for application in watched:
             for report in reports:
-                if application.matches(report):
-                    application.note(report)
+                if self._take(application, report):
                     break
             else:
-                if application.id is not None:  # it has not our tag, or it is over
+                if application.id is not None:  # such as one that the ResourceManager does not list any more
                     with contextlib.suppress(ResourceManagerError):
-                        application.note(await self.manager.application(application.id))
+                        await self._ask_for(application, application.id)
+
+    async def _ask_for(self, application: Application, application_id: str) -> None:
+        if not self._take(application, await self.manager.application(application_id)):
+            log.warning("Application %s is not that of kernel %s.", application_id, application.name)
+            application.id = None
+
+    def _take(self, application: Application, report: Report) -> bool:
+        """Note a report if it is about an application, and not about an earlier one of the same kernel."""
+        if not application.matches(report) or self._owners.setdefault(report.id, application) is not application:
+            return False
+        application.note(report)
+        return True

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -91,8 +92,9 @@ def write_ticket(kernel_id: str, ticket: str, variables: Mapping[str, str]) -> P
     variables : mapping
         The environment of the kernel beside what the cluster gives it: the second line, as JSON.
     """
-    path = private_directory() / f"ticket-{kernel_id}"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    # Each launch has a file of its own: when a kernel is started again, the end of the launch before may not be over.
+    path = private_directory() / f"ticket-{kernel_id}-{secrets.token_hex(4)}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(f"{ticket}\n{json.dumps(dict(variables))}\n")
     return path

@@ -13,7 +13,7 @@ TICKET_NAME = "elyra-ticket"
 def extend(options: str, environ: Mapping[str, str], kernel_id: str, ticket: Path, launcher: Path) -> str:
     """Return SPARK_OPTS with what a launch in YARN's cluster mode needs.
 
-    What is set there stays as it is, except for the two lists of files, which are added to.
+    What is set there stays as it is, except for the lists of tags and files, which are added to.
 
     Parameters
     ----------
@@ -28,7 +28,6 @@ def extend(options: str, environ: Mapping[str, str], kernel_id: str, ticket: Pat
     """
     result = options.strip()
     for name, value in (
-        ("spark.yarn.tags", kernel_id.lower()),
         ("spark.yarn.maxAppAttempts", "1"),
         ("spark.yarn.submit.waitAppCompletion", "false"),
         ("spark.yarn.am.waitTime", "480s"),
@@ -36,6 +35,7 @@ def extend(options: str, environ: Mapping[str, str], kernel_id: str, ticket: Pat
         if _find(result, name) is None:
             result += f" --conf {name}={value}"
     for name, value in (
+        ("spark.yarn.tags", kernel_id.lower()),
         ("spark.yarn.dist.files", f"{ticket.as_uri()}#{TICKET_NAME}"),
         ("spark.yarn.dist.pyFiles", launcher.as_uri()),
     ):

@@ -108,9 +108,11 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
             await self._ask_until_over(END_PATIENCE)
         if not self.application.over.done() and not await self.applications.kill(self.application, KILL_PATIENCE):
             self.log.error("Application %s could not be killed: %s", self.application.id, self.application.problem)
+        if self.application.report is None:
+            return
         # spark-submit and YARN leave the staging directory of a killed application behind.
         for directory in self._staging:
-            await in_thread(shutil.rmtree, directory / self.application.id, ignore_errors=True)
+            await in_thread(shutil.rmtree, directory / self.application.report.id, ignore_errors=True)
 
     # -- parts -------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ print("26/11/23 INFO Client: Requesting a new application", file=sys.stderr)
 if mode != "unnamed":
     print("INFO YarnClientImpl: Submitted application application_1700000000000_0001", file=sys.stderr)
 if mode == "container":
+    time.sleep(float(os.environ.get("KERNEL_DELAY", "0")))
     properties = dict(word.split("=", 1) for word in options if word.startswith("spark."))
     source = urlsplit(properties["spark.yarn.dist.files"].split(",")[-1])
     container = place / "container"

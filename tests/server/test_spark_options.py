@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from elyra_server.sparkoptions import extend
 
 KERNEL = "6B0BD2E6-8A0F-4BC6-9C5D-64C2CEEF1A39"
@@ -22,10 +24,16 @@ def test_ticket_launcher_and_tag_travel_with_the_submission():
 
 
 def test_what_the_kernelspec_sets_stays():
-    own = "--conf spark.yarn.tags=mine --conf spark.yarn.maxAppAttempts=3 --conf spark.yarn.am.waitTime=10s"
-    options = extended(own)
-    for name in ("spark.yarn.tags", "spark.yarn.maxAppAttempts", "spark.yarn.am.waitTime"):
+    options = extended("--conf spark.yarn.maxAppAttempts=3 --conf spark.yarn.am.waitTime=10s")
+    for name in ("spark.yarn.maxAppAttempts", "spark.yarn.am.waitTime"):
         assert options.count(name) == 1
+
+
+@pytest.mark.parametrize("tags", ["mine", "${KERNEL_ID:-none}"])
+def test_an_application_has_the_kernels_tag_whatever_else_is_set(tags):
+    options = extended(f"--conf spark.yarn.tags={tags} ${{KERNEL_EXTRA_SPARK_OPTS}}")
+    _, _, after = options.partition("${KERNEL_EXTRA_SPARK_OPTS}")
+    assert f"--conf spark.yarn.tags={tags},{KERNEL.lower()} " in after
 
 
 def test_lists_of_files_are_added_to(tmp_path):

@@ -127,7 +127,7 @@ def fails(yarn, **env):
     env.setdefault("KERNEL_ID", KERNEL_ID)
     status, message, seconds = yarn.fail(env.pop("name", "cluster"), **env)
     assert status == 500
-    assert not list((yarn.base / "tmp").glob(f"elyra-*/ticket-{env['KERNEL_ID']}"))
+    assert not list((yarn.base / "tmp").glob(f"elyra-*/ticket-{env['KERNEL_ID']}*"))
     return message, seconds
 
 
@@ -226,6 +226,23 @@ def test_one_that_appears_after_its_launch_was_given_up_is_killed(yarn, rm):
     until(lambda: rm.killed, 15, "the kill")
 
 
+def test_an_application_of_others_is_not_killed_though_the_submitter_names_it(yarn, rm):
+    rm.set_app("RUNNING", "of-somebody-else", name="their job")
+    fails(yarn, KERNEL_LAUNCH_TIMEOUT="2")  # the fake submitter writes its id, as for a client's option
+    assert yarn.stop() == 0
+    assert not rm.killed
+
+
+def test_a_kernel_is_started_again_after_its_application_was_killed(yarn, rm):
+    start_in_container(yarn, rm, KERNEL_DELAY="2")
+    rm.set_app("KILLED", KERNEL_ID, "KILLED", "killed by an operator")
+    os.kill(int((yarn.place / "pid").read_text()), signal.SIGKILL)
+    until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", 8, "the kernel's death")
+    status, answer = yarn.rest("POST", f"/api/kernels/{KERNEL_ID}/restart")
+    assert status == 200, answer
+    yarn.delete(KERNEL_ID)
+
+
 def test_a_resourcemanager_that_breaks_down_does_not_end_a_launch_but_is_told(yarn, rm):
     rm.broken = "json"
     message, _ = fails(yarn, KERNEL_SUBMIT="unnamed", KERNEL_LAUNCH_TIMEOUT="2")
@@ -237,9 +254,9 @@ def test_a_submission_that_hangs_is_ended(yarn):
     assert "still running" in message
 
 
-def start_in_container(yarn, rm):
+def start_in_container(yarn, rm, **env):
     rm.set_app("RUNNING", KERNEL_ID)
-    return yarn.start("cluster", KERNEL_ID=KERNEL_ID, KERNEL_SUBMIT="container")
+    return yarn.start("cluster", KERNEL_ID=KERNEL_ID, KERNEL_SUBMIT="container", **env)
 
 
 def test_what_a_submission_carries(yarn, rm):
