@@ -94,8 +94,9 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
             self.log.warning("Kernel %s does not answer after its restart.", self.kernel_id)
         finally:
             control.close()
-            self._heard = None
-            held, self._held = self._held, None
+        # Not where the kernel restarted again meanwhile: what is held is then for the next one.
+        self._heard = None
+        held, self._held = self._held, None
         for message in held or []:
             super().handle_incoming_message(message)
 

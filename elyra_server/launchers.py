@@ -94,11 +94,11 @@ class Launcher:
         """
         ticket, token = text_of(params, "ticket"), text_of(params, "resume")
         if ticket:
-            if self.ticket is None or not secrets.compare_digest(ticket.encode(), self.ticket.encode()):
+            if self.ticket is None or not _equal(ticket, self.ticket):
                 return False
             self.ticket = None
             return True
-        known = [secrets.compare_digest(token.encode(), each.encode()) for each in self._tokens]
+        known = [_equal(token, each) for each in self._tokens]
         return bool(token) and any(known)
 
     def attach(self, params: protocol.Message) -> str:
@@ -177,7 +177,8 @@ class Launcher:
         """Let the launcher start its kernel anew on the same ports; return the connection info."""
         self.restart_expected = True
         self._held = True
-        self.reported = asyncio.get_running_loop().create_future()
+        if self.reported.done():  # else another restart is under way, and the next report is for both
+            self.reported = asyncio.get_running_loop().create_future()
         try:
             await self.request(protocol.RESTART, {"now": now}, RESTART_TIMEOUT)
             self._held = False  # an exit from here on is that of the new kernel
@@ -305,6 +306,11 @@ def quote_lines(lines: list[str]) -> str:
     """Return the last lines of an output as the end of a message."""
     kept = [line for line in lines if line.strip()][-15:]
     return " Its last lines:\n" + "\n".join(kept) if kept else ""
+
+
+def _equal(given: str, secret: str) -> bool:
+    # JSON may hold halves of surrogate pairs, which are no UTF-8.
+    return secrets.compare_digest(given.encode("utf-8", "replace"), secret.encode())
 
 
 def _is_port(value: object) -> bool:

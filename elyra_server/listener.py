@@ -211,10 +211,14 @@ async def _read_hello(
 ) -> tuple[protocol.Message, protocol.LineReader, list[protocol.Message]]:
     lines = protocol.LineReader(protocol.HELLO_LIMIT)
     messages: list[protocol.Message] = []
+    left = protocol.HELLO_LIMIT
     while not messages:
-        data = await reader.read(protocol.HELLO_LIMIT)
+        if left <= 0:  # such as blank lines without end
+            raise protocol.ProtocolError(f"it sent {protocol.HELLO_LIMIT} bytes without a hello")
+        data = await reader.read(left)
         if not data:
             raise EOFError("it was closed before its hello")
+        left -= len(data)
         messages = lines.feed(data)
     lines.limit = protocol.MAX_LINE
     hello = messages[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -24,6 +25,8 @@ ERROR = re.compile(r"(?:Error|Exception in thread .*|[\w.]*(?:Exception|Error)):
 MAX_LINE = 4000
 DRAIN = 0.3
 """Seconds to wait for the rest of the output of a process that ended."""
+
+log = logging.getLogger("elyra.processes")
 
 
 async def process_end(process: subprocess.Popen[bytes]) -> int:
@@ -80,6 +83,7 @@ class LocalProcess:
         self._first_error = ""
         self._on_line = on_line
         self._partial = b""
+        self._log_file = log_file
         self._log = _open_private(log_file)
         self._closed = asyncio.Event()
         try:
@@ -119,7 +123,10 @@ class LocalProcess:
         return kept
 
     def signal(self, signum: int) -> None:
-        """Send its whole group a signal."""
+        """Send its whole group a signal; once it was reaped, what it left behind there."""
+        # As long as there is something left of the group, no new process gets its number.
+        if self.process.returncode is not None and _exists(self.pid):
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signum)
 
@@ -163,9 +170,7 @@ class LocalProcess:
             self._close_log()
 
     def _feed(self, data: bytes) -> None:
-        if self._log is not None:
-            self._log.write(data)
-            self._log.flush()
+        self._write_log(data)
         *lines, self._partial = (self._partial + data).split(b"\n")
         self._partial = self._partial[-MAX_LINE:]
         for line in lines:
@@ -176,10 +181,31 @@ class LocalProcess:
             if self._on_line is not None:
                 self._on_line(text)
 
+    def _write_log(self, data: bytes) -> None:
+        """Write what came; a disk that is full must not stop a kernel, which would wait for its reader."""
+        if self._log is None:
+            return
+        try:
+            self._log.write(data)
+        except OSError as error:
+            log.error("The launch log %s is not written any more: %s", self._log_file, error)
+            self._close_log()
+
     def _close_log(self) -> None:
         if self._log is not None:
-            self._log.close()
+            with contextlib.suppress(OSError):
+                self._log.close()
             self._log = None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def describe_end(code: int) -> str:
@@ -213,7 +239,7 @@ def _open_private(path: Path | None) -> IO[bytes] | None:
             f"The launch log {path} cannot be written: {error.strerror}. "
             "Check ELYRA_KERNEL_LOG_DIR and ELYRA_PROXY_LAUNCH_LOG."
         ) from error
-    return os.fdopen(descriptor, "ab")
+    return os.fdopen(descriptor, "ab", buffering=0)
 
 
 def _cannot_run(command: list[str], error: OSError | ValueError) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from elyra_launcher import protocol
 from elyra_server.certificate import make_certificate
+from elyra_server.launchers import PORTS
 from elyra_server.listener import MAX_UNAUTHENTICATED, Listener
 from elyra_server.service import Service
 from elyra_server.settings import Settings
@@ -263,3 +264,42 @@ async def test_a_crowd_of_silent_connections_delays_nobody(make_server):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert MAX_UNAUTHENTICATED < 2000
     assert sorted(among)[1] < sorted(alone)[1] + 1.0, (alone, among)
+
+
+async def test_blank_lines_count_as_bytes_without_a_hello(listener):
+    one = await peer(listener)
+    began = time.monotonic()
+    with contextlib.suppress(OSError):
+        await asyncio.to_thread(one.sock.sendall, b"\n" * 200_000)
+    assert await asyncio.to_thread(one.closed)
+    assert time.monotonic() - began < protocol.HELLO_TIMEOUT / 2
+
+
+async def test_a_ticket_that_is_no_unicode_is_rejected_like_any_other(listener, caplog):
+    launcher = await register(listener)
+    one = await peer(listener)
+    answer = await asyncio.to_thread(lambda: one.hello(kernel_id=launcher.kernel_id, ticket="\ud800"))
+    assert answer["error"]["code"] == protocol.REJECTED
+    assert "exception" not in caplog.text.lower()
+
+
+async def test_restarts_that_overlap_are_all_answered_by_the_next_report(listener):
+    launcher = await register(listener)
+    info = {**dict.fromkeys(PORTS, 4711), "ip": "127.0.0.1", "key": "k", "transport": "tcp", "signature_scheme": "s"}
+
+    class Agrees:
+        async def request(self, method, params, timeout):
+            return {}
+
+        def close(self):
+            pass
+
+    async def restart_twice():
+        launcher.link = Agrees()
+        launcher.receive(protocol.CONNECTION, {"connection": info})
+        both = [asyncio.ensure_future(launcher.restart(now=True)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        launcher.receive(protocol.CONNECTION, {"connection": info, "restart": 1})
+        return await asyncio.wait_for(asyncio.gather(*both), 2)
+
+    assert await Service.instance().call(restart_twice()) == [info, info]
