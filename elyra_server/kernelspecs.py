@@ -67,6 +67,8 @@ class RemoteKernelSpec(KernelSpec):
                 raise ValueError("env is not an object whose values are strings")
             known = {name: value for name, value in content.items() if cls.class_traits().get(name)}
             spec = cls(resource_dir=resource_dir, **known)
+            if not isinstance((spec.metadata or {}).get("kernel_provisioner", {}), dict):
+                raise ValueError("kernel_provisioner in its metadata is not an object")
             stanza_of(spec)
         except (OSError, ValueError, TraitError, RecursionError) as error:
             raise KernelSpecError(f"The kernelspec {path} cannot be used: {error}") from error
@@ -164,8 +166,8 @@ def proxy_class(spec: Any) -> type[Any]:
             with _importing:
                 found = getattr(import_module(module), attribute)
             break
-        except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-            problem = error
+        except Exception as error:  # noqa: BLE001 - what it runs into is the module's own, whoever wrote it
+            problem = error if isinstance(error, (ImportError, AttributeError)) else repr(error)
     if found is None:
         raise KernelSpecError(
             f"{_place(spec)}: the process proxy {name!r} cannot be imported ({problem}). "

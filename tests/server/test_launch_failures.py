@@ -37,6 +37,7 @@ def fails(server, name="fake", at_least=500, **env):
         ('{"argv": ["x"], "process_proxy": {"class_name": "a.B", "config": 3}}', "config"),
         ('{"argv": ["x"], "process_proxy": {"class_name": "nowhere.at.All"}}', "nowhere.at.All"),
         ('{"argv": ["x"], "process_proxy": {"class_name": "NoModule"}}', "NoModule"),
+        ('{"argv": ["x"], "metadata": {"kernel_provisioner": "local"}}', "kernel_provisioner"),
         ('{"argv": ["x"], "process_proxy": {"class_name": "json.JSONDecoder"}}', "launch_process"),
         ('{"argv": ["x"], "metadata": {"process_proxy": {"class_name": "os.path.nothing"}}}', "os.path.nothing"),
         ('{"argv": ["/nowhere/run.sh"]}', "/nowhere/run.sh"),

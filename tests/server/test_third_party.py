@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from server_harness import FLAGS, LAUNCHER
 
+from elyra_server.errors import KernelSpecError
 from elyra_server.kernelspecs import proxy_class, stanza_of
 from elyra_server.processproxies.distributed import DistributedProcessProxy
 from elyra_server.processproxies.processproxy import LocalProcessProxy
@@ -75,3 +76,13 @@ def test_all_names_of_our_classes_are_the_same_classes(package):
 def test_without_a_stanza_a_kernel_is_local():
     spec = SimpleNamespace(process_proxy={}, metadata={}, resource_dir="")
     assert proxy_class(spec) is LocalProcessProxy and stanza_of(spec).config == {}
+
+
+def test_a_module_that_fails_on_import_is_named_with_what_it_ran_into(tmp_path, monkeypatch):
+    (tmp_path / "their_proxies.py").write_text("import os\nos.environ['THEIR_SETTING']\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = SimpleNamespace(process_proxy={"class_name": "their_proxies.Proxy"}, metadata={}, resource_dir="")
+    with pytest.raises(
+        KernelSpecError, match=r"'their_proxies.Proxy' cannot be imported \(KeyError\('THEIR_SETTING'\)"
+    ):
+        proxy_class(spec)
