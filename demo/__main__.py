@@ -135,7 +135,7 @@ class Demo:
 
 
 def interrupted(*_: object) -> NoReturn:
-    """Treat SIGTERM and SIGHUP as Ctrl-C."""
+    """Treat the signals that end a program as Ctrl-C."""
     raise KeyboardInterrupt
 
 
@@ -144,7 +144,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="exit after the notebook; 0 only if all of it worked")
     once = parser.parse_args().once
-    for signum in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: a shell starts what runs in the background with that ignored.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, interrupted)
     demo = Demo()
     code = 1

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado import web
+from traitlets import default
 
 NUDGE_INTERVAL = 0.1
 MAX_HELD = 1000
@@ -26,6 +27,11 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     _reconnecting: asyncio.Task[None] | None = None
     _address: tuple[Any, ...] = ()
     _base: ClassVar[Any] = ZMQChannelsWebsocketConnection  # without types of its own
+
+    @default("limit_rate")
+    def _default_limit_rate(self) -> bool:
+        # What a cell prints is the user's; a client that cannot take it all has limits of its own.
+        return False
 
     async def prepare(self) -> None:
         """Turn away clients of a dead kernel, which would wait for it in vain."""

@@ -27,6 +27,7 @@ BASE_VARIABLES = frozenset(
 BASE_PREFIXES = ("LC_",)
 
 KERNEL_PREFIX = "KERNEL_"
+SPARK_MODES = ("lazy", "eager", "none")
 MAX_VALUE = 4096
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 FORBIDDEN = {"\0": "NUL", "\r": "CR", "\n": "LF", "$": "$", "`": "a backtick"}
@@ -64,6 +65,11 @@ def check_client_environment(variables: object, allowed: Iterable[str] = ()) -> 
             raise InvalidRequestError(f"env: the value of {name} contains NUL.")
         result[name] = value
     check_launch_timeout(result)
+    mode = result.get("KERNEL_SPARK_CONTEXT_INIT_MODE")
+    if mode is not None and mode not in SPARK_MODES:
+        raise InvalidRequestError(
+            f"env: KERNEL_SPARK_CONTEXT_INIT_MODE={mode[:60]!r} is none of {', '.join(SPARK_MODES)}."
+        )
     return result
 
 

@@ -13,6 +13,7 @@ from http.client import responses
 from typing import Any, ClassVar
 
 import jupyter_server.services.kernels.handlers as server_kernels
+import jupyter_server.services.kernels.websocket as server_websocket
 import jupyter_server.services.sessions.handlers as server_sessions
 from jupyter_client.jsonutil import json_default
 from jupyter_server.auth.decorator import authorized
@@ -72,6 +73,13 @@ class LaunchMixin(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin):
         env = model.get("env")
         return check_client_environment({} if env is None else env, allowed)
 
+    def request_body(self: Any) -> Any:
+        """Return what the JSON of a request's body holds; None where there is none."""
+        try:
+            return self.get_json_body()
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError("The request's body is not JSON: it is not UTF-8.") from error
+
     async def launched(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Await a launch, which is given up when its client goes away."""
         self._launch = asyncio.ensure_future(coroutine)
@@ -110,7 +118,7 @@ class MainKernelHandler(LaunchMixin, server_kernels.MainKernelHandler):
     @authorized
     async def post(self) -> None:
         """Start a kernel."""
-        model: Any = self.get_json_body()
+        model: Any = self.request_body()
         if model is None:
             model = {}
         if not isinstance(model, dict):
@@ -155,6 +163,12 @@ class KernelActionHandler(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin, 
         self.finish()
 
 
+class KernelWebsocketHandler(
+    TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin, server_websocket.KernelWebsocketHandler
+):
+    """``/api/kernels/<id>/channels``."""
+
+
 class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
     """``/api/sessions``."""
 
@@ -171,7 +185,7 @@ class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
     @authorized
     async def post(self) -> None:
         """Create a session, with a new kernel unless there is one for its path."""
-        model = self.get_json_body()
+        model = self.request_body()
         if not isinstance(model, dict):
             raise InvalidRequestError("The request's body is not a JSON object.")
         kernel = model.get("kernel") or {}
@@ -195,7 +209,9 @@ class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
     async def _kernel_for(self, kernel: dict[str, Any], path: str, env: dict[str, str]) -> str:
         manager: Any = self.kernel_manager
         wanted = kernel.get("id")
-        if wanted is not None and wanted in manager:
+        if wanted is not None and not isinstance(wanted, str):
+            raise InvalidRequestError("The id of the session's kernel is not a string.")
+        if wanted in manager:
             return str(wanted)
         name = _name(kernel.get("name"))
         return str(await self.launched(manager.start_kernel(path=path, kernel_name=name, env=env)))
@@ -215,7 +231,8 @@ def _path(value: object) -> str | None:
 
 def _replaced(handlers: list[Any]) -> list[Any]:
     """Return a list of handlers with ours in the place of those of the same name."""
-    own = {cls.__name__: cls for cls in (MainKernelHandler, KernelHandler, KernelActionHandler, SessionRootHandler)}
+    ours = (MainKernelHandler, KernelHandler, KernelActionHandler, KernelWebsocketHandler, SessionRootHandler)
+    own = {cls.__name__: cls for cls in ours}
     return [(path, own.get(cls.__name__, cls), *rest) for path, cls, *rest in handlers]
 
 

@@ -20,6 +20,9 @@ from elyra_server.restarter import RemoteKernelRestarter
 from elyra_server.service import in_thread
 from elyra_server.settings import Settings
 
+RESTART_PATIENCE = 10.0
+"""Seconds that a shutdown waits for the end of a restart."""
+
 SHUTDOWN_PATIENCE = 0.8
 """Seconds that a shutdown waits for a launcher's kernel; the rest goes on in the background."""
 
@@ -56,6 +59,8 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
         """Whether the kernel has a process proxy of ours, rather than a provisioner of others."""
         return isinstance(self.provisioner, ProcessProxyProvisioner)
 
+    _restart: asyncio.Task[None] | None = None
+
     # -- start and restart -------------------------------------------------------------------------
 
     async def _async_pre_start_kernel(self, **kw: Any) -> Any:
@@ -74,10 +79,30 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
         return None if getattr(spec, "process_proxy", None) else name
 
     async def restart_kernel(self, now: bool = False, newports: bool = False, **kw: Any) -> None:
-        """Restart the kernel; whoever watches it is told before and after."""
+        """Restart the kernel; whoever watches it is told before and after.
+
+        Who asks for a restart while there is one gets that one: a user's and one after a crash, say.
+        """
+        if self._restart is None or self._restart.done():
+            self._restart = asyncio.ensure_future(self._restart_once(now, newports, kw))
+            self._restart.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._restart)
+
+    async def restart_is_over(self) -> None:
+        """Return when no restart is under way any more, however it ended."""
+        if self._restart is not None and not self._restart.done():
+            await asyncio.wait({self._restart}, timeout=RESTART_PATIENCE)
+
+    async def _restart_once(self, now: bool, newports: bool, options: dict[str, Any]) -> None:
         self.fire("restart")
         self.execution_state = "restarting"
-        await super().restart_kernel(now=now, newports=newports, **kw)
+        try:
+            await super().restart_kernel(now=now, newports=newports, **options)
+        except Exception as error:
+            # Whatever it was: nobody may wait for ever for a kernel that does not come back.
+            self.execution_state, self.reason = "dead", f"It could not be restarted: {error}"
+            self.fire("dead")
+            raise
         self.execution_state = "starting"
         self.reason = ""
         self.fire("restarted")
@@ -214,9 +239,19 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
                 self.start_watching_activity(kernel_id)
             await self._answered(kernel)
         except ElyraError as error:
-            kernel.execution_state, kernel.reason = "dead", str(error)
-            kernel.fire("dead")
+            if kernel.execution_state != "dead":
+                kernel.execution_state, kernel.reason = "dead", str(error)
+                kernel.fire("dead")
             raise
+
+    async def _async_shutdown_kernel(self, kernel_id: str, now: bool = False, restart: bool = False) -> None:
+        """Shut a kernel down, once a restart of it is over."""
+        self._check_kernel_id(kernel_id)
+        kernel: Any = self.get_kernel(kernel_id)
+        await kernel.restart_is_over()
+        await super()._async_shutdown_kernel(kernel_id, now=now, restart=restart)
+
+    shutdown_kernel = _async_shutdown_kernel
 
     async def _answered(self, kernel: RemoteKernelManager) -> None:
         """Return when a kernel answers to a request."""

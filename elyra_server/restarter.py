@@ -70,7 +70,9 @@ class RemoteKernelRestarter(AsyncIOLoopKernelRestarter):
         try:
             await manager.restart_kernel(now=True, newports=newports)
         except (ElyraError, OSError, RuntimeError, ValueError) as error:
-            self._leave_dead(f"{end.reason} It could not be restarted: {error}")
+            # Those who watch it were told by the manager; the reason says here what came first.
+            manager.reason = f"{end.reason} It could not be restarted: {error}"
+            self.log.warning("Kernel %s is dead: %s", manager.kernel_id, manager.reason)
 
     def _too_many_crashes(self) -> bool:
         now = time.monotonic()

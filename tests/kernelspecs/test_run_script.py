@@ -158,6 +158,11 @@ def test_impersonation_without_a_user_is_refused(run_script):
     assert "KERNEL_USERNAME" in run_script.error("c", ELYRA_IMPERSONATION_ENABLED="True")
 
 
+@pytest.mark.parametrize("value", ["{{(touch mark)}}", "{{PATH}}", "a}}", "<LOG_DIR>", "x<CPS>"])
+def test_what_yarn_would_replace_is_no_option_of_the_launcher(run_script, value):
+    assert "YARN" in run_script.error("c", LAUNCH_OPTS="--mode ${KERNEL_A}", KERNEL_A=value)
+
+
 def test_the_kernels_variables_are_on_no_command_line(run_script):
     variables = {"KERNEL_A": "a", "KERNEL_API_TOKEN": "t"}
     assert run_script.options("--deploy-mode cluster", **variables) == ["--deploy-mode", "cluster"]

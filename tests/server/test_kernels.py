@@ -7,6 +7,7 @@ import time
 import uuid
 
 import pytest
+import websocket
 from server_harness import FLAGS, LAUNCHER, until
 
 ENVIRON = "import os, json; print(json.dumps(dict(os.environ)))"
@@ -288,3 +289,59 @@ def test_a_kernel_listens_within_the_port_range_of_the_operator(make_server):
     ports = socket.run("print([port for name, port in info.items() if name.endswith('_port')])")
     assert all(41000 <= port <= 41200 for port in json.loads(ports)), ports
     socket.close()
+
+
+def test_restarts_and_a_delete_at_the_same_time_all_work(server):
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    answers = []
+
+    def ask(method: str, path: str) -> None:
+        answers.append(server.rest(method, path)[0])
+
+    restarts = [threading.Thread(target=ask, args=("POST", f"/api/kernels/{kernel_id}/restart")) for _ in range(3)]
+    for thread in restarts:
+        thread.start()
+    for thread in restarts:
+        thread.join()
+    assert answers == [200, 200, 200]
+    assert socket.run("print('back')") == "back\n"
+    socket.send("import os; os.kill(os.getpid(), 9)")
+    socket.await_state("restarting")
+    assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
+    assert socket.run("print('back again')") == "back again\n"
+    socket.send("import os; os.kill(os.getpid(), 9)")
+    assert server.rest("DELETE", f"/api/kernels/{kernel_id}")[0] == 204
+    assert server.rest("GET", f"/api/kernels/{kernel_id}")[0] == 404
+    socket.close()
+
+
+def test_a_cell_may_print_a_lot(server):
+    socket = server.socket(server.start("python_launcher"))
+    assert len(socket.run("print('x' * 20_000_000)")) == 20_000_001
+    socket.close()
+
+
+def test_a_websocket_to_a_dead_kernel_is_told_the_reason(server):
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    socket.send("quit()")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", 20)
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        server.socket(kernel_id)
+    assert refused.value.status_code == 410
+    assert b"ended by itself" in refused.value.resp_body
+    socket.close()
+
+
+@pytest.mark.parametrize("mode", ["bogus", "{{(touch mark)}}", ""])
+def test_a_spark_mode_that_is_none_is_refused_before_anything_starts(server, mode):
+    status, message, _ = server.fail("python_launcher", KERNEL_SPARK_CONTEXT_INIT_MODE=mode)
+    assert status == 400
+    assert "lazy, eager, none" in message
+
+
+def test_a_body_that_is_no_text_is_a_bad_request(server):
+    assert server.rest("POST", "/api/kernels", b"\xff\xfe{")[0] == 400
+    for number in (["x"], 5):
+        assert server.rest("POST", "/api/sessions", {"path": "a", "kernel": {"id": number}})[0] == 400

@@ -36,6 +36,13 @@ WORDS=()
 split "$LAUNCH_OPTS"
 launch=("${WORDS[@]}")
 
+# YARN writes them into a shell script, and makes variables of {{NAME}} there, which is more than text.
+for word in "${launch[@]}" "$@"; do
+    case $word in
+    *'{{'* | *'}}'* | *'<LOG_DIR>'* | *'<CPS>'*) fail "the launcher's options contain \"$word\", which YARN would replace" ;;
+    esac
+done
+
 # Last, so that no option before it names another user.
 if is_true "${ELYRA_IMPERSONATION_ENABLED:-$EG_IMPERSONATION_ENABLED}"; then
     [[ -n $KERNEL_USERNAME ]] || fail "impersonation is enabled, but the request named no KERNEL_USERNAME"
