@@ -101,17 +101,8 @@ def _bare_kernel(directory: Path) -> float:
 
 def first_reply(runs: int, ours: Server, plain: Server) -> Figure:
     """POST of `python_local` until the kernel's first reply, beside a plain jupyter_server with the same ipykernel."""
-    values, floors = interleaved(runs, lambda: _start(ours, "python_local"), lambda: _start(plain, "python3"))
+    values, floors = interleaved(runs, lambda: ours.first_reply("python_local"), lambda: plain.first_reply("python3"))
     return figure("POST to first reply, python_local", "s", values, floors, 1.1)
-
-
-def _start(server: Server, name: str) -> float:
-    start = time.perf_counter()
-    kernel = server.start_kernel(name)
-    kernel.first_reply()
-    seconds = time.perf_counter() - start
-    kernel.close()
-    return seconds
 
 
 def round_trip(runs: int, ours: Server, plain: Server) -> Figure:

@@ -49,17 +49,8 @@ def measure(runs: int, server: Server, spark_options: list[str], endpoint: str) 
 
 def first_reply(runs: int, server: Server, spark_options: list[str]) -> Figure:
     """POST until the kernel's first reply, beside a bare spark-submit until the first reply of its ipykernel."""
-    values, floors = interleaved(runs, lambda: _start(server), lambda: _bare_start(spark_options))
+    values, floors = interleaved(runs, lambda: server.first_reply(NAME), lambda: _bare_start(spark_options))
     return figure("YARN cluster POST to first reply", "s", values, floors, 1.1)
-
-
-def _start(server: Server) -> float:
-    start = time.perf_counter()
-    kernel = server.start_kernel(NAME)
-    kernel.first_reply()
-    seconds = time.perf_counter() - start
-    kernel.close()
-    return seconds
 
 
 def _bare_start(spark_options: list[str]) -> float:

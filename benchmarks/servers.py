@@ -87,6 +87,15 @@ class Server:
             raise RuntimeError(f"POST /api/kernels: {answer.status_code} {answer.text}")
         return Kernel(self, answer.json()["id"])
 
+    def first_reply(self, name: str) -> float:
+        """Return the seconds from the POST of a kernel to its first reply; the kernel is then deleted."""
+        start = time.perf_counter()
+        kernel = self.start_kernel(name)
+        kernel.first_reply()
+        seconds = time.perf_counter() - start
+        kernel.close()
+        return seconds
+
     def get_api(self) -> float:
         """Return the seconds that GET /api takes."""
         start = time.perf_counter()

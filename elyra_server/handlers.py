@@ -65,7 +65,21 @@ class ElyraErrorsMixin(JSONErrorsMixin):
 class LaunchMixin(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin):
     """What the two handlers share that start kernels."""
 
+    _base: ClassVar[Any]
     _launch: asyncio.Task[Any] | None = None
+
+    @web.authenticated
+    async def get(self: Any) -> None:
+        """List what there is, if the operator allows that."""
+        if not self.settings.get("kg_list_kernels"):
+            raise web.HTTPError(403, "Forbidden")
+        await self._base.get(self)
+
+    def created(self: Any, model: dict[str, Any], collection: str) -> None:
+        """Answer that `model` was added to ``/api/<collection>``."""
+        self.set_header("Location", url_path_join(self.base_url, "api", collection, url_escape(model["id"])))
+        self.set_status(201)
+        self.finish(json.dumps(model, default=json_default))
 
     def client_environment(self: Any, model: dict[str, Any]) -> dict[str, str]:
         """Return the variables of a request that reach its launch."""
@@ -108,13 +122,6 @@ class MainKernelHandler(LaunchMixin, server_kernels.MainKernelHandler):
     _base: ClassVar[Any] = server_kernels.MainKernelHandler
 
     @web.authenticated
-    async def get(self) -> None:
-        """List the kernels, if the operator allows that."""
-        if not self.settings.get("kg_list_kernels"):
-            raise web.HTTPError(403, "Forbidden")
-        await self._base.get(self)
-
-    @web.authenticated
     @authorized
     async def post(self) -> None:
         """Start a kernel."""
@@ -129,9 +136,7 @@ class MainKernelHandler(LaunchMixin, server_kernels.MainKernelHandler):
         if model.get("kernel_id") is not None:
             arguments["kernel_id"] = check_kernel_id(model["kernel_id"], "kernel_id")
         kernel_id = await self.launched(manager.start_kernel(**arguments))
-        self.set_header("Location", url_path_join(self.base_url, "api", "kernels", url_escape(kernel_id)))
-        self.set_status(201)
-        self.finish(json.dumps(manager.kernel_model(kernel_id), default=json_default))
+        self.created(manager.kernel_model(kernel_id), "kernels")
 
 
 class KernelHandler(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin, server_kernels.KernelHandler):
@@ -175,13 +180,6 @@ class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
     _base: ClassVar[Any] = server_sessions.SessionRootHandler
 
     @web.authenticated
-    async def get(self) -> None:
-        """List the sessions, if the operator allows that."""
-        if not self.settings.get("kg_list_kernels"):
-            raise web.HTTPError(403, "Forbidden")
-        await self._base.get(self)
-
-    @web.authenticated
     @authorized
     async def post(self) -> None:
         """Create a session, with a new kernel unless there is one for its path."""
@@ -202,9 +200,7 @@ class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
             env = self.client_environment({"env": model.get("env", kernel.get("env"))})
             kernel_id = await self._kernel_for(kernel, path, env)
             session = sessions.save_session(sessions.new_session_id(), path=path, kernel_id=kernel_id)
-        self.set_header("Location", url_path_join(self.base_url, "api", "sessions", session["id"]))
-        self.set_status(201)
-        self.finish(json.dumps(session, default=json_default))
+        self.created(session, "sessions")
 
     async def _kernel_for(self, kernel: dict[str, Any], path: str, env: dict[str, str]) -> str:
         manager: Any = self.kernel_manager
