@@ -18,15 +18,15 @@ export PYTHONDONTWRITEBYTECODE :=
 unexport SPARK_HOME SPARK_CONF_DIR SPARK_OPTS HADOOP_CONF_DIR YARN_CONF_DIR PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test bench lint docs clean tools venv hadoop install-venv install-hadoop
+.PHONY: demo test bench lint docs clean tools tools-of-tests venv hadoop install-venv install-hadoop
 
 demo: $(VENV) $(HADOOP)
 	@exec python -m demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
-test: lint docs $(HADOOP)
+test: tools-of-tests lint docs $(HADOOP)
 	python -m pytest $(PYTEST_OPTIONS)
 
-bench: $(VENV) $(HADOOP)
+bench: tools-of-tests $(VENV) $(HADOOP)
 	python -m benchmarks
 
 lint: $(VENV)
@@ -70,3 +70,7 @@ install-hadoop:
 tools:
 	@mkdir -p $(BUILD)
 	@PYTHON=$(PYTHON) sh demo/tools.sh
+
+tools-of-tests:
+	@mkdir -p $(BUILD)
+	@PYTHON=$(PYTHON) sh demo/tools.sh r

@@ -35,7 +35,10 @@ SERVER = [
 ]
 
 TEST = [
+    "bash_kernel>=0.10",
+    "deno>=2",
     "ipykernel>=6.29",
+    "jupyter_kernel_test>=0.7",
     "mypy>=1.8",
     "nbclient>=0.10",
     "nbformat>=5.9",
@@ -47,6 +50,7 @@ TEST = [
     "pytest-timeout>=2.2",
     "ruff>=0.6",
     "setuptools>=70.1",
+    "toree==0.5.0",
     "types-psutil",
     "types-requests",
     "vermin>=1.6",

@@ -1,4 +1,4 @@
-# What make needs and cannot put into its build directory: Python with venv, a JDK, Maven.
+# What make needs and cannot put into its build directory: Python with venv, a JDK, Maven; with "r" also R and IRkernel.
 # Installs Debian's packages as root, and says in one line what is missing where it cannot.
 
 packages=
@@ -6,6 +6,10 @@ python=${PYTHON:-python3}
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3 python3-venv"
 command -v "${JAVA_HOME:+$JAVA_HOME/bin/}java" >/dev/null || packages="$packages default-jdk-headless"
 command -v mvn >/dev/null || packages="$packages maven"
+if [ "$1" = r ]; then
+    command -v Rscript >/dev/null || packages="$packages r-base-core"
+    Rscript -e 'library(IRkernel)' >/dev/null 2>&1 || packages="$packages r-cran-irkernel"
+fi
 
 if [ -n "$packages" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

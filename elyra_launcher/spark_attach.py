@@ -23,6 +23,9 @@ INTERRUPT_GRACE = 1.0
 #: How long to wait before cancelling again, for a call that had not submitted its job yet, in seconds.
 CANCEL_INTERVAL = 0.1
 
+#: How long to wait before asking Spark again whether cancelled jobs are over, in seconds. It tells nobody.
+END_INTERVAL = 0.01
+
 
 def adapt_on_import(shell: Any) -> None:
     """Make pyspark fit for a kernel when the kernel imports it, if it does.
@@ -132,10 +135,25 @@ def cancel_jobs() -> None:
         context._jsc.sc().cancelAllJobs()
 
 
+def _cancel_and_see_the_end() -> None:
+    """Cancel all jobs and return when those that ran are over, which Spark sees to in its own time."""
+    from pyspark.context import SparkContext
+
+    context = SparkContext._active_spark_context
+    if context is None or context._jsc is None:
+        return
+    tracker = context.statusTracker()
+    running = set(tracker.getActiveJobsIds())
+    cancel_jobs()
+    end = time.monotonic() + INTERRUPT_GRACE
+    while running.intersection(tracker.getActiveJobsIds()) and time.monotonic() < end:
+        time.sleep(END_INTERVAL)
+
+
 def _cancel_after_interrupt(result: Any) -> None:
     # Jobs that other threads started for the interrupted cell, or that ran while the cell read their results.
     if isinstance(result.error_in_exec, KeyboardInterrupt):
-        _in_thread(cancel_jobs)
+        _in_thread(_cancel_and_see_the_end)
 
 
 class _AfterImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -1,7 +1,8 @@
 """``jupyter elyra install``: puts Elyra's kernelspecs where Jupyter finds them.
 
-A kernelspec is made of its own directory under ``kernels/<language>/`` and of what all kernelspecs of the language
-share (``bin`` and ``scripts`` beside it); the options of the command go into its kernel.json.
+A kernelspec is made of what all languages share (``kernels/common``), of what all kernelspecs of its language do
+(``bin`` and ``scripts`` in ``kernels/<language>``), and of its own directory there; the options of the command go into
+its kernel.json.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from traitlets import Bool, Enum, Float, Unicode
 
 import elyra_launcher
 
+COMMON = "common"
 SHARED = ("bin", "scripts")
 CLIENTS_OPTIONS = "${KERNEL_EXTRA_SPARK_OPTS}"
 CLIENTS_MODE = "${KERNEL_SPARK_CONTEXT_INIT_MODE:-"
@@ -201,10 +203,12 @@ class InstallApp(JupyterApp):
 
 
 def stage(source: Path, target: Path) -> None:
-    """Put a kernelspec together from its own directory and what its language shares; its own files win."""
-    for shared in SHARED:
-        shutil.copytree(source.parent / shared, target / shared, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    """Put a kernelspec together from its own directory and what it shares with others; its own files win."""
+    language = source.parent
+    parts = [(home / name, target / name) for home in (language.parent / COMMON, language) for name in SHARED]
+    for origin, place in [*parts, (source, target)]:
+        if origin.is_dir():
+            shutil.copytree(origin, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     # An archive may have lost the modes, and a umask must not hide the files from other users of the server.
     target.chmod(0o755)
     for path in target.rglob("*"):
