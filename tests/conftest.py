@@ -10,6 +10,8 @@ for name in set(os.environ) - set(without_jupyter(os.environ)) - {"ELYRA_BUILD_D
     del os.environ[name]
 os.environ["ELYRA_RESPONSE_IP"] = "127.0.0.1"
 
+pytest_plugins = ["cluster"]
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):

@@ -11,7 +11,7 @@ import pytest
 
 from demo import ROOT
 
-NAMES = ["python_local", "spark_python_yarn_client", "spark_python_yarn_cluster"]
+NAMES = ["python_local", "spark_python_local", "spark_python_yarn_client", "spark_python_yarn_cluster"]
 JUPYTER = str(Path(sys.executable).with_name("jupyter"))
 
 

@@ -1,4 +1,7 @@
-"""A real YARN and a real `jupyter elyra`, once for all tests; kernels as a user starts them."""
+"""A real YARN and a real `jupyter elyra`, once for all tests that want them; kernels as a user starts them.
+
+A plugin of pytest's, made known by `conftest`: tests/yarn, tests/r, tests/scala and tests/matrix share them.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ import pytest
 from client import Kernel, RequestError
 
 from demo import BUILD
-from demo.server import KERNELSPECS, Server
+from demo.server import Server
 from demo.yarn import Yarn
+from elyra_server.install import known_kernelspecs
 
 CLUSTER = "spark_python_yarn_cluster"
 OVER = ("FINISHED", "FAILED", "KILLED")
@@ -55,7 +59,7 @@ def server(yarn):
     """The server, as an operator starts it, with all kernelspecs; it leaves nothing when it is stopped."""
     environ = {**yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": "150"}
     server = Server(yarn.directory / "elyra", environ)
-    server.install(*KERNELSPECS, "--user", f"--python={sys.executable}", "--local-jars")
+    server.install(*known_kernelspecs(), "--user", f"--python={sys.executable}", "--local-jars")
     with server:
         process = psutil.Process(server.process.pid)
         yield server
