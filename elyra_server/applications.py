@@ -15,8 +15,6 @@ from elyra_server.resourcemanager import Report, ResourceManager, ResourceManage
 from elyra_server.settings import Settings
 
 INTERVAL = 0.5
-BY_NAME_EVERY = 4
-"""Of so many rounds one looks for names, as long as a tag was not found."""
 
 log = logging.getLogger("elyra.applications")
 
@@ -26,13 +24,13 @@ class Application:
 
     Parameters
     ----------
-    kernel_id : str
-        Its tag (in lower case, as YARN keeps it) and, for kernelspecs that set no tag, its name.
+    tag : str
+        The tag of this one submission, in lower case, as YARN keeps it. Nothing else will do: ids of kernels, and so
+        names and other tags, may be of a client's choice, and then stand at somebody else's application too.
     """
 
-    def __init__(self, kernel_id: str) -> None:
-        self.tag = kernel_id.lower()
-        self.name = kernel_id
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
         self.id: str | None = None
         self.report: Report | None = None
         self.problem = ""
@@ -46,7 +44,7 @@ class Application:
         """
         if self.report is not None:
             return report.id == self.report.id
-        return self.tag in report.tags or report.name == self.name
+        return self.tag in report.tags
 
     def note(self, report: Report) -> None:
         """Take in what the ResourceManager says."""
@@ -75,9 +73,6 @@ class ApplicationWatch:
         self.manager = manager
         self._watched: dict[Application, None] = {}
         self._task: asyncio.Task[None] | None = None
-        self._round = 0
-        # Kernels that are started again, and ids of clients' choice, have several applications of one tag.
-        self._owners: dict[str, Application] = {}
 
     @classmethod
     def shared(cls, endpoints: list[str], settings: Settings, secure: bool) -> ApplicationWatch:
@@ -144,15 +139,11 @@ class ApplicationWatch:
             await asyncio.sleep(max(INTERVAL - (time.monotonic() - started), 0.05))
 
     async def _ask(self, watched: list[Application]) -> None:
-        self._round += 1
-        unknown = [each for each in watched if each.report is None]
-        if unknown and self._round % BY_NAME_EVERY == 0:
-            reports = await self.manager.live()
-        else:
-            reports = await self.manager.find(each.tag for each in watched)
+        reports = await self.manager.find(each.tag for each in watched)
         for application in watched:
             for report in reports:
-                if self._take(application, report):
+                if application.matches(report):
+                    application.note(report)
                     break
             else:
                 if application.id is not None:  # such as one that the ResourceManager does not list any more
@@ -160,13 +151,9 @@ class ApplicationWatch:
                         await self._ask_for(application, application.id)
 
     async def _ask_for(self, application: Application, application_id: str) -> None:
-        if not self._take(application, await self.manager.application(application_id)):
-            log.warning("Application %s is not that of kernel %s.", application_id, application.name)
+        report = await self.manager.application(application_id)
+        if application.matches(report):
+            application.note(report)
+        else:
+            log.warning("%s is not the application with the tag %s.", application_id, application.tag)
             application.id = None
-
-    def _take(self, application: Application, report: Report) -> bool:
-        """Note a report if it is about an application, and not about an earlier one of the same kernel."""
-        if not application.matches(report) or self._owners.setdefault(report.id, application) is not application:
-            return False
-        application.note(report)
-        return True

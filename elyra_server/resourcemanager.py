@@ -23,7 +23,6 @@ T = TypeVar("T")
 
 TIMEOUT = 10.0
 FINAL_STATES = frozenset({"FINISHED", "FAILED", "KILLED"})
-LIVE_STATES = ["NEW", "NEW_SAVING", "SUBMITTED", "ACCEPTED", "RUNNING"]
 
 
 class ResourceManagerError(LaunchError):
@@ -87,10 +86,6 @@ class ResourceManager:
         """Return the applications that have one of the tags, in one request."""
         wanted = list(tags)
         return await self._ask(lambda client: client.cluster_applications(application_tags=wanted), _reports)
-
-    async def live(self) -> list[Report]:
-        """Return all applications that are not over."""
-        return await self._ask(lambda client: client.cluster_applications(states=LIVE_STATES), _reports)
 
     async def application(self, application_id: str) -> Report:
         """Return what is known about one application."""

@@ -10,7 +10,7 @@ from pathlib import Path
 TICKET_NAME = "elyra-ticket"
 
 
-def extend(options: str, environ: Mapping[str, str], kernel_id: str, ticket: Path, launcher: Path) -> str:
+def extend(options: str, environ: Mapping[str, str], tags: str, ticket: Path, launcher: Path) -> str:
     """Return SPARK_OPTS with what a launch in YARN's cluster mode needs.
 
     What is set there stays as it is, except for the lists of tags and files, which are added to.
@@ -21,8 +21,8 @@ def extend(options: str, environ: Mapping[str, str], kernel_id: str, ticket: Pat
         SPARK_OPTS as the kernelspec has it, its variables not yet filled in.
     environ : mapping
         The launch's environment, for where Spark's defaults are.
-    kernel_id : str
-        The kernel, which the application is tagged with.
+    tags : str
+        What the application is tagged with, with commas between.
     ticket, launcher : Path
         The files to distribute.
     """
@@ -35,7 +35,7 @@ def extend(options: str, environ: Mapping[str, str], kernel_id: str, ticket: Pat
         if _find(result, name) is None:
             result += f" --conf {name}={value}"
     for name, value in (
-        ("spark.yarn.tags", kernel_id.lower()),
+        ("spark.yarn.tags", tags.lower()),
         ("spark.yarn.dist.files", f"{ticket.as_uri()}#{TICKET_NAME}"),
         ("spark.yarn.dist.pyFiles", launcher.as_uri()),
     ):

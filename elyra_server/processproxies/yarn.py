@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import re
+import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         """Submit the application, and see that its kernel comes up."""
         super().launch_process(kernel_cmd, **kw)
         env = kw["env"]
-        self.application = Application(self.kernel_id)
+        self.application = Application(f"elyra-{secrets.token_hex(8)}")
         self.applications = ApplicationWatch.shared(self._endpoints(env), self.settings, self._secure())
         # A wrong endpoint has to be known before anything is submitted that could not be killed.
         await self.applications.manager.connect()
@@ -140,7 +141,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         launcher = shipping.launcher_zip()
         env["ELYRA_LAUNCHER_PATH"] = str(launcher)
         options = env.get("SPARK_OPTS", "")
-        env["SPARK_OPTS"] = sparkoptions.extend(options, env, self.kernel_id, self._ticket, launcher)
+        tags = f"{self.kernel_id},{self.application.tag}"
+        env["SPARK_OPTS"] = sparkoptions.extend(options, env, tags, self._ticket, launcher)
 
     def _remove_ticket(self) -> None:
         if hasattr(self, "_ticket"):

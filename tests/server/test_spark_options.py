@@ -10,13 +10,13 @@ KERNEL = "6B0BD2E6-8A0F-4BC6-9C5D-64C2CEEF1A39"
 
 
 def extended(options: str, **environ: str) -> str:
-    return extend(options, environ, KERNEL, Path("/private/ticket"), Path("/private/launcher.zip"))
+    return extend(options, environ, f"{KERNEL},elyra-1", Path("/private/ticket"), Path("/private/launcher.zip"))
 
 
 def test_ticket_launcher_and_tag_travel_with_the_submission():
     options = extended("--master yarn")
     assert options.startswith("--master yarn ")
-    assert f"--conf spark.yarn.tags={KERNEL.lower()}" in options
+    assert f"--conf spark.yarn.tags={KERNEL.lower()},elyra-1 " in options
     assert "--conf 'spark.yarn.dist.files=file:///private/ticket#elyra-ticket'" in options or (
         "--conf spark.yarn.dist.files='file:///private/ticket#elyra-ticket'" in options
     )
@@ -33,7 +33,7 @@ def test_what_the_kernelspec_sets_stays():
 def test_an_application_has_the_kernels_tag_whatever_else_is_set(tags):
     options = extended(f"--conf spark.yarn.tags={tags} ${{KERNEL_EXTRA_SPARK_OPTS}}")
     _, _, after = options.partition("${KERNEL_EXTRA_SPARK_OPTS}")
-    assert f"--conf spark.yarn.tags={tags},{KERNEL.lower()} " in after
+    assert f"--conf spark.yarn.tags={tags},{KERNEL.lower()},elyra-1 " in after
 
 
 def test_lists_of_files_are_added_to(tmp_path):

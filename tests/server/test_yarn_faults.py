@@ -19,6 +19,7 @@ import pytest
 from server_harness import FLAGS, YARN, free_port, until
 
 ID = "application_1700000000000_0001"
+SUBMITTED = "as submitted"
 FAKE_SUBMIT = Path(__file__).parent / "fake_spark_submit.py"
 
 
@@ -29,6 +30,7 @@ class FakeResourceManager:
         self.ha_state = "ACTIVE"
         self.broken = None
         self.app = None
+        self.options = None
         self.requests = []
         self.killed = []
         outer = self
@@ -47,6 +49,7 @@ class FakeResourceManager:
 
             def do_GET(self):
                 outer.requests.append(self.path)
+                app = outer.current()
                 path = urlsplit(self.path).path
                 if outer.broken == "html":
                     self.answer(b"<html>a proxy's login page</html>")
@@ -60,11 +63,11 @@ class FakeResourceManager:
                     self.answer(b'{"apps": {"app": [')
                 elif path == "/ws/v1/cluster/apps":
                     query = parse_qs(urlsplit(self.path).query)
-                    wanted = query.get("applicationTags", [""])[0]
-                    match = outer.app and ("applicationTags" not in query or outer.app["applicationTags"] in wanted)
-                    self.answer({"apps": {"app": [outer.app]} if match else None})
-                elif outer.app:
-                    self.answer({"app": outer.app})
+                    wanted = set(query["applicationTags"][0].split(","))
+                    match = app and wanted.intersection(app["applicationTags"].split(","))
+                    self.answer({"apps": {"app": [app]} if match else None})
+                elif app:
+                    self.answer({"app": app})
                 else:
                     self.answer({}, 404)
 
@@ -78,7 +81,8 @@ class FakeResourceManager:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/ws/v1/cluster"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def set_app(self, state, tag="", final="UNDEFINED", diagnostics="", name="x"):
+    def set_app(self, state, tag, final="UNDEFINED", diagnostics="", name="x"):
+        """Have an application; `SUBMITTED` as its tag stands for those that the last submission has."""
         self.app = {
             "id": ID,
             "name": name,
@@ -88,6 +92,16 @@ class FakeResourceManager:
             "queue": "root.default",
             "diagnostics": diagnostics,
         }
+
+
+    def current(self):
+        """Return the application as it is now, None before it is submitted."""
+        if self.app is None or self.app["applicationTags"] != SUBMITTED:
+            return self.app
+        if self.options is None or not self.options.exists():
+            return None
+        tags = re.findall("^spark.yarn.tags=(.*)$", self.options.read_text(), re.M)[-1]
+        return {**self.app, "applicationTags": tags}
 
 
 @pytest.fixture
@@ -104,6 +118,7 @@ def yarn(rm, make_server, tmp_path):
     place.mkdir()
     server = make_server(ELYRA_YARN_ENDPOINT=rm.url)
     server.place = place
+    rm.options = place / "options"
     add_spec(server, "cluster")
     yield server
 
@@ -192,26 +207,21 @@ def test_a_submission_that_fails_is_told_at_once(yarn):
 
 
 def test_an_application_that_fails_is_told_with_its_diagnostics(yarn, rm):
-    rm.set_app("FAILED", KERNEL_ID, "FAILED", "AM Container exited with exitCode: 13. Java heap space")
+    rm.set_app("FAILED", SUBMITTED, "FAILED", "AM Container exited with exitCode: 13. Java heap space")
     message, seconds = fails(yarn)
     assert ID in message and "FAILED" in message and "Java heap space" in message
     assert seconds < 5
 
 
-def test_an_application_without_a_tag_is_found_by_its_name(yarn, rm):
-    rm.set_app("FAILED", "", "FAILED", "found by name", name=KERNEL_ID)
-    message, _ = fails(yarn, KERNEL_SUBMIT="unnamed")
-    assert "found by name" in message
-
-
-def test_tags_are_in_lower_case(yarn, rm):
-    rm.set_app("FAILED", KERNEL_ID, "FAILED", "found by tag")
-    message, _ = fails(yarn, KERNEL_ID=KERNEL_ID.upper(), KERNEL_SUBMIT="unnamed")
-    assert "found by tag" in message
+def test_an_application_of_another_launch_with_the_same_kernel_id_is_left_alone(yarn, rm):
+    rm.set_app("RUNNING", KERNEL_ID, name=KERNEL_ID)  # such as that of another server
+    fails(yarn, KERNEL_LAUNCH_TIMEOUT="1")
+    assert yarn.stop() == 0
+    assert not rm.killed
 
 
 def test_one_that_waits_in_its_queue_is_killed_when_its_time_is_over(yarn, rm):
-    rm.set_app("ACCEPTED", KERNEL_ID, diagnostics="AM Resource limit of queue exceeded")
+    rm.set_app("ACCEPTED", SUBMITTED, diagnostics="AM Resource limit of queue exceeded")
     message, seconds = fails(yarn, KERNEL_LAUNCH_TIMEOUT="2")
     for text in ("within 2 s", "ACCEPTED", "root.default", "AM Resource limit"):
         assert text in message
@@ -222,7 +232,7 @@ def test_one_that_waits_in_its_queue_is_killed_when_its_time_is_over(yarn, rm):
 
 def test_one_that_appears_after_its_launch_was_given_up_is_killed(yarn, rm):
     fails(yarn, KERNEL_SUBMIT="unnamed", KERNEL_LAUNCH_TIMEOUT="1")
-    rm.set_app("ACCEPTED", KERNEL_ID)
+    rm.set_app("ACCEPTED", SUBMITTED)
     until(lambda: rm.killed, 15, "the kill")
 
 
@@ -235,7 +245,7 @@ def test_an_application_of_others_is_not_killed_though_the_submitter_names_it(ya
 
 def test_a_kernel_is_started_again_after_its_application_was_killed(yarn, rm):
     start_in_container(yarn, rm, KERNEL_DELAY="2")
-    rm.set_app("KILLED", KERNEL_ID, "KILLED", "killed by an operator")
+    rm.set_app("KILLED", rm.current()["applicationTags"], "KILLED", "killed by an operator")
     os.kill(int((yarn.place / "pid").read_text()), signal.SIGKILL)
     until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", 8, "the kernel's death")
     status, answer = yarn.rest("POST", f"/api/kernels/{KERNEL_ID}/restart")
@@ -255,7 +265,7 @@ def test_a_submission_that_hangs_is_ended(yarn):
 
 
 def start_in_container(yarn, rm, **env):
-    rm.set_app("RUNNING", KERNEL_ID)
+    rm.set_app("RUNNING", SUBMITTED)
     return yarn.start("cluster", KERNEL_ID=KERNEL_ID, KERNEL_SUBMIT="container", **env)
 
 
@@ -263,7 +273,7 @@ def test_what_a_submission_carries(yarn, rm):
     start_in_container(yarn, rm)
     options = (yarn.place / "options").read_text()
     for text in (
-        f"spark.yarn.tags={KERNEL_ID}",
+        f"spark.yarn.tags={KERNEL_ID},elyra-",
         "spark.yarn.maxAppAttempts=1",
         "#elyra-ticket",
         "elyra_launcher.zip",
@@ -274,7 +284,7 @@ def test_what_a_submission_carries(yarn, rm):
         assert text in options, text
     assert not re.search(r"[0-9a-f]{64}", options)
     assert not list((yarn.base / "tmp").glob("elyra-*/ticket-*"))
-    rm.set_app("FINISHED", KERNEL_ID, "SUCCEEDED")
+    rm.set_app("FINISHED", SUBMITTED, "SUCCEEDED")
     yarn.delete(KERNEL_ID)
 
 
@@ -289,7 +299,7 @@ def test_nothing_is_asked_while_all_is_well(yarn, rm):
     began = time.monotonic()
     yarn.delete(KERNEL_ID)
     assert time.monotonic() - began < 1
-    rm.set_app("FINISHED", KERNEL_ID, "SUCCEEDED")
+    rm.set_app("FINISHED", SUBMITTED, "SUCCEEDED")
     assert yarn.stop() == 0 and not rm.killed
 
 
@@ -302,7 +312,7 @@ def test_an_application_that_does_not_end_by_itself_is_killed(yarn, rm):
 
 def test_a_killed_application_is_a_dead_kernel_with_yarns_reason(yarn, rm):
     start_in_container(yarn, rm)
-    rm.set_app("KILLED", KERNEL_ID, "KILLED", "Application was killed by user alice")
+    rm.set_app("KILLED", SUBMITTED, "KILLED", "Application was killed by user alice")
     os.kill(int((yarn.place / "pid").read_text()), signal.SIGKILL)
     until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", 8, "the kernel's death")
     assert "killed by user alice" in yarn.kernel(KERNEL_ID)["reason"]
@@ -326,4 +336,4 @@ def test_concurrent_launches_are_asked_for_together(yarn, rm):
         thread.join()
     asked = [path for path in rm.requests if "/apps" in path]
     assert len(asked) < 2 * 3 + 6
-    assert any(all(each in path for each in ids) for path in asked)
+    assert any(len(parse_qs(urlsplit(path).query)["applicationTags"][0].split(",")) == len(ids) for path in asked)
