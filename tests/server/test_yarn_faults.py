@@ -93,7 +93,6 @@ class FakeResourceManager:
             "diagnostics": diagnostics,
         }
 
-
     def current(self):
         """Return the application as it is now, None before it is submitted."""
         if self.app is None or self.app["applicationTags"] != SUBMITTED:
