@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick] [local|yarn ...]``: measure, print a table, write results.json."""
+"""``python -m benchmarks [--quick] [local|yarn|languages ...]``: measure, print a table, write results.json."""
 
 import argparse
 import os
@@ -6,11 +6,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from . import local, on_yarn
+from . import languages, local, on_yarn
 from .figures import Figure, table, write
-from .servers import elyra
+from .servers import Server, elyra
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -28,28 +29,34 @@ def measure_local(runs: int, directory: Path) -> Iterator[Figure]:
 
 
 def measure_yarn(runs: int, directory: Path) -> Iterator[Figure]:
+    with cluster(directory, on_yarn.NAME) as (server, options, endpoint):
+        yield from on_yarn.measure(runs, server, options, endpoint)
+
+
+def measure_languages(runs: int, directory: Path) -> Iterator[Figure]:
+    with cluster(directory, *languages.NAMES) as (server, options, _):
+        yield from languages.measure(runs, server, options)
+
+
+@contextmanager
+def cluster(directory: Path, *names: str) -> Iterator[tuple[Server, list[str], str]]:
+    """Run a YARN and a server with some kernelspecs; give them, and the options of a bare spark-submit to that YARN."""
     import pyspark
 
     from demo.yarn import Yarn
 
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
-    paths = install(directory, on_yarn.NAME)
+    paths = install(directory, *names)
+    wait = "spark.yarn.submit.waitAppCompletion=false"
+    python = f"spark.yarn.appMasterEnv.PYSPARK_PYTHON={sys.executable}"
+    options = ["--master", "yarn", "--deploy-mode", "cluster", "--conf", wait, "--conf", python]
     with Yarn() as yarn:
         os.environ.update(yarn.environ)
-        options = [
-            "--master",
-            "yarn",
-            "--deploy-mode",
-            "cluster",
-            "--conf",
-            "spark.yarn.submit.waitAppCompletion=false",
-        ]
-        options += ["--conf", f"spark.yarn.appMasterEnv.PYSPARK_PYTHON={sys.executable}"]
         with elyra(directory / "server", ELYRA_KERNEL_LAUNCH_TIMEOUT="120", **paths) as server:
-            yield from on_yarn.measure(runs, server, options, yarn.endpoint)
+            yield server, options, yarn.endpoint
 
 
-SUITES = {"local": measure_local, "yarn": measure_yarn}
+SUITES = {"local": measure_local, "yarn": measure_yarn, "languages": measure_languages}
 
 
 def main() -> None:

@@ -1,27 +1,17 @@
 """A kernel on a real YARN, beside a bare spark-submit of ipykernel on the same cluster."""
 
-import os
-import secrets
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import requests
-from jupyter_client import BlockingKernelClient
 
+from .bare import IPYKERNEL, submitted
+from .bare import first_reply as bare_first_reply
 from .figures import Figure, figure, interleaved
 from .servers import Kernel, Server
 
 NAME = "spark_python_yarn_cluster"
-
-BARE_KERNEL = """
-import sys
-from ipykernel.kernelapp import IPKernelApp
-IPKernelApp.launch_instance(["-f", sys.argv[1]])
-"""
 
 SLOW_JOB = "__import__('time').sleep(1) or x"
 
@@ -49,34 +39,9 @@ def measure(runs: int, server: Server, spark_options: list[str], endpoint: str) 
 
 def first_reply(runs: int, server: Server, spark_options: list[str]) -> Figure:
     """POST until the kernel's first reply, beside a bare spark-submit until the first reply of its ipykernel."""
-    values, floors = interleaved(runs, lambda: server.first_reply(NAME), lambda: _bare_start(spark_options))
+    bare = submitted(IPYKERNEL, *spark_options)
+    values, floors = interleaved(runs, lambda: server.first_reply(NAME), lambda: bare_first_reply(bare, True))
     return figure("YARN cluster POST to first reply", "s", values, floors, 1.1)
-
-
-def _bare_start(spark_options: list[str]) -> float:
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        (directory / "kernel.py").write_text(BARE_KERNEL)
-        path = directory / f"kernel-{secrets.token_hex(4)}.json"
-        command = [f"{os.environ['SPARK_HOME']}/bin/spark-submit", *spark_options]
-        start = time.perf_counter()
-        submit = subprocess.Popen(
-            [*command, str(directory / "kernel.py"), str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while not path.exists():
-            time.sleep(0.001)
-        client = BlockingKernelClient(connection_file=str(path))
-        client.load_connection_file()
-        client.start_channels()
-        client.kernel_info(reply=True, timeout=60)
-        seconds = time.perf_counter() - start
-        client.shutdown(reply=False)
-        submit.wait(60)
-        client.stop_channels()
-    return seconds
 
 
 def restarts(runs: int, kernel: Kernel) -> Iterator[Figure]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -137,6 +138,14 @@ class Kernel:
             message = json.loads(self._socket.recv())
             if message["channel"] == "shell" and message["parent_header"].get("msg_id") == number:
                 return dict(message["content"])
+
+    def busy(self, code: str) -> Callable[[], object]:
+        """Start a cell, return once it printed something, and give what returns when its reply came."""
+        number = self.request("execute_request", {"code": code, "silent": False, "store_history": False})
+        while True:
+            message = json.loads(self._socket.recv())
+            if message["parent_header"].get("msg_id") == number and message["header"]["msg_type"] == "stream":
+                return lambda: self.reply(number)
 
     def first_reply(self) -> None:
         """Wait until the kernel answers."""
