@@ -9,6 +9,12 @@ command -v mvn >/dev/null || packages="$packages maven"
 if [ "$1" = r ]; then
     command -v Rscript >/dev/null || packages="$packages r-base-core"
     Rscript -e 'library(IRkernel)' >/dev/null 2>&1 || packages="$packages r-cran-irkernel"
+    # Test hosts: namespaces with an sshd each.
+    command -v ip >/dev/null || packages="$packages iproute2"
+    command -v nft >/dev/null || packages="$packages nftables"
+    command -v openssl >/dev/null || packages="$packages openssl"
+    [ -x /usr/sbin/sshd ] || packages="$packages openssh-server"
+    command -v ssh-keygen >/dev/null || packages="$packages openssh-client"
 fi
 
 if [ -n "$packages" ]; then

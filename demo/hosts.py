@@ -1,0 +1,361 @@
+"""Other hosts on one machine: namespaces of the kernel, joined to this host by veth pairs, with a real sshd in each.
+
+A test host has a network, processes, a hostname, users and directories `/tmp` and `/root` of its own; all other files
+are this machine's. Namespaces live as long as their processes do, and those end with the process that made them,
+however that ends; so nothing has to be cleaned away after a crash but a directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from demo.server import end_with_parent
+
+PASSWORD = "correct horse"
+USERS = {"alice": "/bin/bash", "bob": "/usr/sbin/nologin"}
+"""Users that only the test hosts have, with their shells; PASSWORD is that of all."""
+
+START_LIMIT = 20.0
+PREFIX = "elyra-hosts-"
+
+# Runs as the first process of a host. Its input says when the network is there; sshd, which it becomes, reaps orphans.
+INIT = """
+set -e
+hostname "$1"
+mount -t tmpfs -o mode=1777,size="$3" tmpfs /tmp
+mount --bind "$2/root" /root
+mount --bind "$2/passwd" /etc/passwd
+mount --bind "$2/shadow" /etc/shadow
+mkdir -p /run/sshd
+ip link set lo up
+echo ready
+read -r line
+exec /usr/sbin/sshd -D -e -f "$2/sshd_config" </dev/null >/dev/null 2>"$2/sshd.log"
+"""
+
+ONLY_SSH = """
+table inet elyra {
+    chain input {
+        type filter hook input priority 0; policy drop;
+        iif lo accept
+        ct state established accept
+        meta l4proto ipv6-icmp accept
+        tcp dport %d accept
+    }
+    chain output {
+        type filter hook output priority 0; policy drop;
+        oif lo accept
+        ct state established accept
+        meta l4proto ipv6-icmp accept
+    }
+}
+"""
+
+CUT = """
+table inet cut {
+    chain input { type filter hook input priority -10; policy drop; iif lo accept; }
+    chain output { type filter hook output priority -10; policy drop; oif lo accept; }
+}
+"""
+
+SSHD = """
+Port {port}
+HostKey {directory}/host_key
+AuthorizedKeysFile {directory}/authorized_keys
+PermitRootLogin yes
+PasswordAuthentication yes
+KbdInteractiveAuthentication no
+UsePAM no
+StrictModes no
+PidFile none
+LogLevel VERBOSE
+"""
+
+
+class HostError(RuntimeError):
+    """A test host could not be made; the text says why."""
+
+
+class Host:
+    """One test host; made by `Hosts`.
+
+    Attributes
+    ----------
+    name, address, address6 : str
+        Its hostname, and where it is reached from this host.
+    gateway, gateway6 : str
+        This host, as it is reached from there.
+    directory : Path
+        Its files: ``root`` is its ``/root``, ``authorized_keys`` are who may log in.
+    """
+
+    def __init__(self, hosts: Hosts, number: int, options: str) -> None:
+        self.name = f"w{number + 1}"
+        self.port = 22
+        net = f"10.{hosts.net >> 8}.{hosts.net & 255}"
+        self.gateway, self.address = f"{net}.{4 * number + 1}", f"{net}.{4 * number + 2}"
+        self.gateway6, self.address6 = f"fd00:e1:{hosts.net:x}:{number:x}::1", f"fd00:e1:{hosts.net:x}:{number:x}::2"
+        self.link = f"el{hosts.net:x}h{number}"
+        self.directory = hosts.directory / self.name
+        self._options = options
+        self._process: subprocess.Popen[str] | None = None
+        self._init = 0
+
+    def start(self, size: str = "200m") -> None:
+        """Make the namespaces, join them to this host and start sshd."""
+        self._write_files()
+        isolate = "unshare --net --mount --uts --pid --ipc --fork --kill-child --mount-proc --propagation private".split()
+        self._process = subprocess.Popen(
+            [*isolate, "sh", "-c", INIT, "sh", self.name, str(self.directory), size],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(self.directory / "init.log").open("wb"),
+            text=True,
+            start_new_session=True,
+            preexec_fn=end_with_parent,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            raise HostError(f"The host {self.name} could not be made: {(self.directory / 'init.log').read_text()}")
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        self._init = int(children[0])
+        self._join()
+        self._process.stdin.write("go\n")
+        self._process.stdin.close()
+        self._await_sshd()
+
+    def stop(self) -> None:
+        """End all its processes, and with them the host."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+
+    def run(self, *command: str, input: str = "", check: bool = True) -> str:  # noqa: A002 - as subprocess calls it
+        """Run a command there, as its root but not by ssh, and return what it printed."""
+        return self._enter(["--all"], command, input, check)
+
+    def processes(self) -> list[str]:
+        """Return the command lines of its processes but for sshd's."""
+        found, own = [], Path(f"/proc/{self._init}/ns/pid").readlink()
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and (entry / "ns/pid").readlink() == own:
+                    words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    if words != [""] and "sshd" not in words[0]:
+                        found.append(" ".join(words).strip())
+        return found
+
+    def sessions(self) -> int:
+        """Return how many ssh connections it has."""
+        return len(self.run("ss", "-Htn", "state", "established", f"sport = :{self.port}").splitlines())
+
+    def sockets(self) -> list[str]:
+        """Return what listens there, but for sshd itself."""
+        lines = self.run("ss", "-Hltn").splitlines()
+        return [line.split()[3] for line in lines if not line.split()[3].endswith(f":{self.port}")]
+
+    def files(self) -> list[str]:
+        """Return what is in its /tmp."""
+        return self.run("find", "/tmp", "-mindepth", "1").split()
+
+    def logins(self) -> int:
+        """Return how many logins there were."""
+        return (self.directory / "sshd.log").read_text().count("Accepted ")
+
+    def filter(self) -> None:
+        """Let nothing in but ssh, and nothing out but its answers."""
+        self._nft(ONLY_SSH % self.port)
+
+    def cut(self) -> None:
+        """Lose all packets, without a word, as a network does that is gone."""
+        self._nft(CUT)
+
+    def restore(self) -> None:
+        """Let packets through again."""
+        self._nft("delete table inet cut\n")
+
+    @property
+    def host_key(self) -> str:
+        """Its public host key, as it stands in known_hosts behind the name."""
+        return " ".join((self.directory / "host_key.pub").read_text().split()[:2])
+
+    def _nft(self, rules: str) -> None:
+        self._enter(["--net"], ["nft", "-f", "-"], rules, check=True)
+
+    def _enter(self, namespaces: Sequence[str], command: Sequence[str], text: str, check: bool) -> str:
+        where = ["nsenter", f"--target={self._init}", *namespaces]
+        done = subprocess.run([*where, *command], input=text, capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            raise HostError(f"{' '.join(command)} on {self.name} failed: {done.stderr}")
+        return done.stdout
+
+    def _write_files(self) -> None:
+        (self.directory / "root").mkdir(parents=True)
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / "host_key"))
+        settings = SSHD.format(port=self.port, directory=self.directory) + self._options
+        (self.directory / "sshd_config").write_text(settings)
+        digest = _run("openssl", "passwd", "-6", PASSWORD).strip()
+        passwd, shadow = Path("/etc/passwd").read_text(), ""
+        for number, (name, shell) in enumerate(USERS.items(), 7001):
+            home = self.directory / name
+            home.mkdir()
+            os.chown(home, number, number)
+            passwd += f"{name}:x:{number}:{number}::{home}:{shell}\n"
+            shadow += f"{name}:{digest}:19000:0:99999:7:::\n"
+        (self.directory / "passwd").write_text(passwd)
+        (self.directory / "shadow").write_text(f"root:{digest}:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n{shadow}")
+
+    def _join(self) -> None:
+        """Connect this host and that one by a pair of links."""
+        _run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "up0", "netns", str(self._init))
+        _run("ip", "address", "add", f"{self.gateway}/30", "dev", self.link)
+        _run("ip", "address", "add", f"{self.gateway6}/64", "dev", self.link, "nodad")
+        _run("ip", "link", "set", self.link, "up")
+        for command in (
+            f"address add {self.address}/30 dev up0",
+            f"address add {self.address6}/64 dev up0 nodad",
+            "link set up0 up",
+            f"route add default via {self.gateway}",
+        ):
+            self._enter(["--net"], ["ip", *command.split()], "", check=True)
+
+    def _await_sshd(self) -> None:
+        """Return when sshd listens."""
+        deadline = time.monotonic() + START_LIMIT
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1) as sock:
+                if sock.recv(8).startswith(b"SSH-"):
+                    return
+            if time.monotonic() > deadline:
+                raise HostError(f"sshd on {self.name} does not answer: {(self.directory / 'sshd.log').read_text()}")
+            time.sleep(0.02)
+
+
+class Hosts:
+    """Several test hosts, as a context manager.
+
+    Parameters
+    ----------
+    options : sequence of str
+        For each host, more lines of its sshd_config.
+
+    Attributes
+    ----------
+    all : list of Host
+        The hosts: w1, w2, ...
+    """
+
+    def __init__(self, options: Sequence[str] = ("", "", "")) -> None:
+        self.directory, self.net, self._lock = _take_directory()
+        self.all = [Host(self, number, more) for number, more in enumerate(options)]
+
+    def __enter__(self) -> Hosts:
+        try:
+            for host in self.all:
+                host.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End all hosts and remove their files."""
+        for host in self.all:
+            host.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self._lock)
+
+    def write_client(self, home: Path) -> None:
+        """Let a user with this home log in everywhere: a key, names and known host keys in its ``.ssh``."""
+        directory = home / ".ssh"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / "id_ed25519"))
+        public = (directory / "id_ed25519.pub").read_text()
+        config = known = ""
+        for host in self.all:
+            with (host.directory / "authorized_keys").open("a") as file:
+                file.write(public)
+            config += f"Host {host.name}\n  HostName {host.address}\n"
+            known += f"{host.address},{host.address6} {host.host_key}\n"
+        (directory / "config").write_text(config)
+        (directory / "known_hosts").write_text(known)
+
+
+def _take_directory() -> tuple[Path, int, int]:
+    """Return a new directory, the number of the /24 below 10.0.0.0/8 that goes with it, and the lock that says so.
+
+    The directories of processes that were killed are removed on the way.
+    """
+    base = Path("/var/tmp")  # not below /tmp, which is another one on each host
+    for left in base.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            lock = _lock(left)
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    numbers = list(range(128 << 8, 250 << 8))
+    random.shuffle(numbers)
+    for number in numbers:
+        if _run("ip", "-o", "route", "show", "root", f"10.{number >> 8}.{number & 255}.0/24").strip():
+            continue
+        new = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=base))
+        new.chmod(0o755)
+        (new / "taken").touch()
+        lock = _lock(new)
+        try:  # fails where another run has it
+            return new.rename(base / f"{PREFIX}{number:x}"), number, lock
+        except OSError:
+            shutil.rmtree(new)
+            os.close(lock)
+    raise HostError("There is no network below 10.0.0.0/8 that is not in use.")
+
+
+def _lock(directory: Path) -> int:
+    """Return a descriptor that holds a directory locked as long as it is open."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise HostError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def main() -> None:
+    """Show the hosts until the input ends: to try things by hand."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Hosts() as hosts:
+        home = hosts.directory / "client"
+        hosts.write_client(home)
+        for host in hosts.all:
+            files = f"-F {home}/.ssh/config -i {home}/.ssh/id_ed25519 -o UserKnownHostsFile={home}/.ssh/known_hosts"
+            print(f"ssh {files} root@{host.name}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
