@@ -27,7 +27,7 @@ SERVER = [
     "jupyter_core>=5.1",
     "jupyter_kernel_gateway>=3",
     "jupyter_server>=2.12",
-    "paramiko>=3",
+    "paramiko>=3.2",
     "requests>=2.28",
     "tornado>=6.4",
     "traitlets>=5.9",
@@ -70,7 +70,7 @@ setup(
     license_files=["LICENSE"],
     # A worker's launcher runs on 3.8; the server's dependencies ask for 3.10.
     python_requires=">=3.8",
-    packages=["elyra_launcher", "elyra_server", "elyra_server.processproxies", KERNELS],
+    packages=["elyra_launcher", "elyra_server", "elyra_server.processproxies", "elyra_server.ssh", KERNELS],
     package_dir={KERNELS: "kernels"},
     package_data={
         "elyra_launcher": ["py.typed"],

@@ -1,6 +1,6 @@
 """Other hosts on one machine: namespaces of the kernel, joined to this host by veth pairs, with a real sshd in each.
 
-A test host has a network, processes, a hostname, users and directories `/tmp` and `/root` of its own; all other files
+A test host has a network, processes, a hostname, users and homes and a directory /tmp of its own; all other files
 are this machine's. Namespaces live as long as their processes do, and those end with the process that made them,
 however that ends; so nothing has to be cleaned away after a crash but a directory.
 """
@@ -35,7 +35,6 @@ INIT = """
 set -e
 hostname "$1"
 mount -t tmpfs -o mode=1777,size="$3" tmpfs /tmp
-mount --bind "$2/root" /root
 mount --bind "$2/passwd" /etc/passwd
 mount --bind "$2/shadow" /etc/shadow
 mkdir -p /run/sshd
@@ -98,7 +97,7 @@ class Host:
     gateway, gateway6 : str
         This host, as it is reached from there.
     directory : Path
-        Its files: ``root`` is its ``/root``, ``authorized_keys`` are who may log in.
+        Its files: ``root`` and others are its users' homes, ``authorized_keys`` are who may log in.
     """
 
     def __init__(self, hosts: Hosts, number: int, options: str) -> None:
@@ -116,7 +115,7 @@ class Host:
     def start(self, size: str = "200m") -> None:
         """Make the namespaces, join them to this host and start sshd."""
         self._write_files()
-        isolate = "unshare --net --mount --uts --pid --ipc --fork --kill-child --mount-proc --propagation private".split()
+        isolate = ["unshare", "--net", "--mount", "--uts", "--pid", "--ipc", "--mount-proc", "--fork", "--kill-child"]
         self._process = subprocess.Popen(
             [*isolate, "sh", "-c", INIT, "sh", self.name, str(self.directory), size],
             stdin=subprocess.PIPE,
@@ -209,7 +208,8 @@ class Host:
         settings = SSHD.format(port=self.port, directory=self.directory) + self._options
         (self.directory / "sshd_config").write_text(settings)
         digest = _run("openssl", "passwd", "-6", PASSWORD).strip()
-        passwd, shadow = Path("/etc/passwd").read_text(), ""
+        shadow = ""
+        passwd = Path("/etc/passwd").read_text().replace(":/root:", f":{self.directory / 'root'}:")
         for number, (name, shell) in enumerate(USERS.items(), 7001):
             home = self.directory / name
             home.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import ipaddress
@@ -17,8 +18,17 @@ LOOPBACK = "127.0.0.1"
 PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
-def advertised_addresses(configured: str, prohibited: Iterable[str]) -> list[str]:
+def advertised_addresses(configured: str, prohibited: Iterable[str], first: str = "") -> list[str]:
     """Return the addresses to tell launchers on other hosts, the best first.
+
+    Parameters
+    ----------
+    configured : str
+        What the operator wants them to be.
+    prohibited : iterable of str
+        Patterns of addresses that are not told.
+    first : str
+        The address from which the launcher's host is reached, if that is known.
 
     Raises
     ------
@@ -31,7 +41,7 @@ def advertised_addresses(configured: str, prohibited: Iterable[str]) -> list[str
     patterns = tuple(prohibited)
     found = [
         address
-        for address in dict.fromkeys([*_routed_addresses(), *_named_addresses()])
+        for address in dict.fromkeys([*([first] if first else []), *_routed_addresses(), *_named_addresses()])
         if not any(fnmatch.fnmatch(address, pattern) for pattern in patterns)
     ]
     if not found:
@@ -81,8 +91,16 @@ def is_this_host(name: str) -> bool:
         addresses = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
     except OSError:
         return False
-    own = {*_routed_addresses(), *_named_addresses()}
-    return any(address in own or ipaddress.ip_address(address.split("%")[0]).is_loopback for address in addresses)
+    return any(_is_own(address) for address in addresses)
+
+
+def _is_own(address: str) -> bool:
+    """Say whether an address is one of this host's: only those can be bound."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((address, 0))
+        return True
+    return False
 
 
 def _routed_addresses() -> list[str]:

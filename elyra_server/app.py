@@ -23,6 +23,7 @@ from elyra_server.managers import RemoteKernelManager, RemoteMappingKernelManage
 from elyra_server.restarter import RemoteKernelRestarter
 from elyra_server.service import Service
 from elyra_server.settings import Settings
+from elyra_server.ssh.connections import Connection
 
 SHUTDOWN_LIMIT = 8.0
 """Seconds that ending all kernels may take before the server ends without them."""
@@ -141,6 +142,7 @@ class ElyraApp(KernelGatewayApp):
         if not await service.drain(DRAIN_LIMIT):
             self.log.error("Some kernels' ends were not seen within %g s.", DRAIN_LIMIT)
         await service.call(Listener.close_shared())
+        await service.call(Connection.close_all())
 
     async def _finish_within(self, seconds: float, name: str, step: Awaitable[Any]) -> None:
         """Take one step of the server's end; one that fails must not keep the others from being taken."""

@@ -21,6 +21,7 @@ from jupyter_core.application import JupyterApp, base_aliases, base_flags
 from traitlets import Bool, Enum, Float, Unicode
 
 import elyra_launcher
+from elyra_server.settings import split_list
 
 COMMON = "common"
 SHARED = ("bin", "scripts")
@@ -70,6 +71,10 @@ class InstallApp(JupyterApp):
     yarn_endpoint = Unicode(
         help="URL of YARN's ResourceManager, as http://host:8088/ws/v1/cluster; by default the server's."
     ).tag(config=True)
+    remote_hosts = Unicode(
+        help="Hosts for the kernels, as host1,host2, reached by ssh; for kernelspecs of DistributedProcessProxy. "
+        "By default ELYRA_REMOTE_HOSTS, and for the others this host."
+    ).tag(config=True)
     launch_timeout = Float(
         None, allow_none=True, help="Seconds that a launch may take; by default the server's limit."
     ).tag(config=True)
@@ -96,6 +101,7 @@ class InstallApp(JupyterApp):
         "spark-home": "InstallApp.spark_home",
         "python": "InstallApp.python",
         "yarn-endpoint": "InstallApp.yarn_endpoint",
+        "remote-hosts": "InstallApp.remote_hosts",
         "launch-timeout": "InstallApp.launch_timeout",
         "spark-init-mode": "InstallApp.spark_init_mode",
         "extra-spark-opts": "InstallApp.extra_spark_opts",
@@ -138,7 +144,10 @@ class InstallApp(JupyterApp):
             self._fail("Choose one of --user, --sys-prefix and --prefix.")
         if self.launch_timeout is not None and not 0 < self.launch_timeout < math.inf:
             self._fail(f"--launch-timeout={self.launch_timeout} is not a number of seconds above 0.")
-        if self.spark_home and not Path(self.spark_home, "bin", "spark-submit").is_file():
+        local = [name for name in self.extra_args if not _is_distributed(known[name])]
+        if self.remote_hosts and local:
+            self._fail(f"--remote-hosts is not for {', '.join(local)}: YARN chooses the hosts there.")
+        if self.spark_home and not self.remote_hosts and not Path(self.spark_home, "bin", "spark-submit").is_file():
             self._fail(f"--spark-home={self.spark_home} has no bin/spark-submit: name the directory of a Spark.")
 
     def _install(self, source: Path, name: str) -> None:
@@ -176,12 +185,15 @@ class InstallApp(JupyterApp):
             config["launch_timeout"] = self.launch_timeout
         if self.yarn_endpoint and spec["process_proxy"]["class_name"].endswith("YarnClusterProcessProxy"):
             config["yarn_endpoint"] = self.yarn_endpoint
+        if self.remote_hosts:
+            config["remote_hosts"] = ",".join(split_list(self.remote_hosts))
+        elsewhere = self.remote_hosts or "remote_hosts" not in config
         if "SPARK_OPTS" in env:
             self._configure_spark(env)
             if self.python:
                 env["PYSPARK_PYTHON"] = self.python
         else:
-            env["PYSPARK_PYTHON"] = self.python or sys.executable
+            env["PYSPARK_PYTHON"] = self.python or ("python3" if elsewhere else sys.executable)
         path.write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
 
     def _configure_spark(self, env: dict[str, str]) -> None:
@@ -200,6 +212,11 @@ class InstallApp(JupyterApp):
     def _fail(self, message: str) -> NoReturn:
         print(f"jupyter elyra install: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def _is_distributed(source: Path) -> bool:
+    spec = json.loads((source / "kernel.json").read_text(encoding="utf-8"))
+    return str(spec["process_proxy"]["class_name"]).endswith("DistributedProcessProxy")
 
 
 def stage(source: Path, target: Path) -> None:

@@ -157,6 +157,11 @@ class Launcher:
         """Whether the kernel runs, as far as the server knows."""
         return self.connection is not None and not self.ended.done()
 
+    def renew_ticket(self) -> str:
+        """Return a new ticket, for another try to start the launcher; the old one is worth nothing any more."""
+        self.ticket = secrets.token_hex(32)
+        return self.ticket
+
     async def request(self, method: str, params: dict[str, Any] | None = None, timeout: float = 10.0) -> dict[str, Any]:
         """Ask the launcher for something, waiting shortly for a link that is being redialled."""
         deadline = time.monotonic() + 5.0

@@ -83,7 +83,7 @@ class Listener:
             del self._launchers[launcher.kernel_id]
         launcher.forget()
 
-    def response_address(self, local: bool) -> str:
+    def response_address(self, local: bool, first: str = "") -> str:
         """Return what a launcher is told to call, and listen there.
 
         Parameters
@@ -91,10 +91,12 @@ class Listener:
         local : bool
             Whether the launcher runs on this host; then it is loopback, and a server that
             starts only such kernels opens no other port.
+        first : str
+            The address of this server from which the launcher's host is reached, if that is known.
         """
         if local:
             return self._listen([LOOPBACK], LOOPBACK)
-        names = advertised_addresses(self.settings.response_ip, self.settings.prohibited_local_ips)
+        names = advertised_addresses(self.settings.response_ip, self.settings.prohibited_local_ips, first)
         if self.settings.response_addr_any:
             port = self._listen(["0.0.0.0"], "0.0.0.0").rpartition(":")[2]
             return ",".join(f"{_literal(name)}:{port}" for name in names)

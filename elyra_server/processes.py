@@ -12,7 +12,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from elyra_server.errors import LaunchError
 from elyra_server.service import in_thread
@@ -49,6 +49,32 @@ async def process_end(process: subprocess.Popen[bytes]) -> int:
         loop.remove_reader(descriptor)
         os.close(descriptor)
     return process.wait()
+
+
+class Command(Protocol):
+    """A launch command, wherever it runs: what a process proxy wants of it."""
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+
+    @property
+    def lines(self) -> list[str]:
+        """The last lines of its output."""
+
+    @property
+    def ended(self) -> asyncio.Future[int]:
+        """Its exit code, negative for a signal, once it ended."""
+
+    async def stop(self, patience: float = 5.0) -> None:
+        """See it end: by itself within `patience`, then ended."""
+
+    async def terminate(self, patience: float = 5.0) -> None:
+        """End it now."""
 
 
 class LocalProcess:

@@ -160,8 +160,15 @@ class ProcessProxyProvisioner(LocalProvisioner):
         port_range = (
             self.process_proxy.proxy_config.get("port_range") if hasattr(self.process_proxy, "proxy_config") else None
         )
+        # Where it depends on the host, which is not chosen yet, the process proxy fills it in.
+        own = getattr(self.process_proxy, "names_response_address", False)
+        address = (
+            {}
+            if own
+            else {"response_address": listener.response_address(bool(getattr(self.process_proxy, "local", False)))}
+        )
         values = {
-            "response_address": listener.response_address(bool(getattr(self.process_proxy, "local", False))),
+            **address,
             "public_key": listener.fingerprint,
             "kernel_id": str(self.kernel_id),
             "port_range": check_port_range(

@@ -180,6 +180,32 @@ class Settings(Configurable):
     remote_hosts = _list(
         "ELYRA_REMOTE_HOSTS", "Hosts for kernels of DistributedProcessProxy; without any, this host (localhost)."
     )
+    load_balancing_algorithm = _text(
+        "ELYRA_LOAD_BALANCING_ALGORITHM",
+        "round-robin",
+        "How kernels are spread over remote_hosts: round-robin, or least-connection (the host with the fewest kernels "
+        "of this server).",
+    )
+    remote_user = _text(
+        "ELYRA_REMOTE_USER",
+        "",
+        "User to log in as on remote_hosts; by default that of ~/.ssh/config, else this server's. With "
+        "impersonation_enabled it is KERNEL_USERNAME.",
+    )
+    remote_pwd = _text("ELYRA_REMOTE_PWD", "", "Password for remote_hosts, where no key does; give it by the variable.")
+    remote_gss_ssh = _bool("ELYRA_REMOTE_GSS_SSH", "Log in to remote_hosts by Kerberos (GSSAPI).")
+    ssh_port = _integer("ELYRA_SSH_PORT", 22, "Port of sshd on remote_hosts for which ~/.ssh/config names none.")
+    ssh_host_key_checking = _text(
+        "ELYRA_SSH_HOST_KEY_CHECKING",
+        "",
+        "What to do about a remote host's key that known_hosts files do not have: yes refuses it, accept-new adds it, "
+        "no accepts any, also changed ones; by default as StrictHostKeyChecking in ~/.ssh/config, else yes.",
+    )
+    enable_tunneling = _bool(
+        "ELYRA_ENABLE_TUNNELING",
+        "Carry everything between this server and kernels on remote_hosts through ssh; for hosts that can be reached "
+        "in no other way.",
+    )
     authorized_users = _list(
         "ELYRA_AUTHORIZED_USERS",
         "Users who may start kernels; empty means everybody. KERNEL_USERNAME is checked where this or "

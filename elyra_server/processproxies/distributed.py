@@ -1,69 +1,227 @@
-"""Kernels on hosts of the operator's choice, each with a launcher of its own."""
+"""Kernels on hosts of the operator's choice, reached by ssh."""
 
 from __future__ import annotations
 
-import itertools
+import asyncio
+import contextlib
+import re
+from collections.abc import Sequence
 from typing import Any
 
+from elyra_launcher.landing import PLACE
 from elyra_server import shipping
 from elyra_server.addresses import is_this_host
+from elyra_server.arguments import PORT_LIMITS, fill
+from elyra_server.environment import KERNEL_PREFIX
 from elyra_server.errors import LaunchError
+from elyra_server.listener import current_listener
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.service import in_thread
 from elyra_server.settings import split_list
+from elyra_server.ssh.command import RemoteCommand
+from elyra_server.ssh.connections import Connection
+from elyra_server.ssh.errors import HostError
+from elyra_server.ssh.hosts import HostChoice, check_algorithm
+from elyra_server.ssh.pack import KERNELSPEC, LAUNCHER, pack
+from elyra_server.ssh.target import find_target
 
-# Launches of this process take the hosts in turn.
-_turn = itertools.count()
+TICKET = "ELYRA_LAUNCH_TICKET"
+LAUNCHER_PATH = "ELYRA_LAUNCHER_PATH"
+IMPERSONATION = "ELYRA_IMPERSONATION_ENABLED"
+PYTHON = "PYSPARK_PYTHON"
+
+LINK_CHECKS = (0.3, 2.0, 8.0, 30.0)
+"""When, after a link was lost, the host is asked whether the launcher is still there."""
 
 
 class DistributedProcessProxy(RemoteProcessProxy):
-    """Starts the launcher on one of the hosts; on this host as a local process.
+    """Starts the launcher on one of the hosts: by ssh, or on this host as a local process.
 
     The hosts are ``remote_hosts`` of the stanza's config, else ELYRA_REMOTE_HOSTS, else this
-    host; KERNEL_REMOTE_HOST of a launch chooses one of them.
+    host; KERNEL_REMOTE_HOST of a launch chooses one of them. A host that cannot take the
+    launch is passed over for a while, and the next one is tried.
     """
 
-    host = "localhost"
-
-    @property
-    def local(self) -> bool:
-        """Whether the launcher runs on this host."""
-        return True
+    names_response_address = True
+    host = ""
+    _counted = False
+    _connection: Connection | None = None
 
     async def launch_process(self, kernel_cmd: list[str], **kw: Any) -> None:
-        """Start the launcher on the chosen host."""
+        """Start the launcher on a host that takes it."""
         super().launch_process(kernel_cmd, **kw)
         env = kw["env"]
-        self.host = self._choose_host(env)
-        if not await in_thread(is_this_host, self.host):
-            await self.launch_remotely(kernel_cmd, **kw)
+        problems: list[str] = []
+        for host in self._candidates(env):
+            try:
+                await self._start_on(host, kernel_cmd, env, kw.get("cwd"))
+                break
+            except HostError as error:
+                if self.launcher.link is not None:  # it was late, but it is there
+                    break
+                problems.append(str(error))
+                await self._leave(host, error)
+                env[TICKET] = self.launcher.renew_ticket()
         else:
-            env["ELYRA_LAUNCHER_PATH"] = str(shipping.launcher_directory())
-            self.run_command(kernel_cmd, env, kw.get("cwd"))
+            many = len(problems) > 1
+            raise LaunchError("No host could take the kernel.\n" + "\n".join(problems) if many else problems[0])
         await self.confirm_remote_startup(kernel_cmd, **kw)
-
-    async def launch_remotely(self, kernel_cmd: list[str], **kw: Any) -> None:
-        """Start the launcher on another host. The place of ssh, which is not built yet."""
-        raise LaunchError(
-            f"The host {self.host!r} is not this server, and kernels on other hosts (ssh) are not supported yet. "
-            "Use localhost in remote_hosts of the kernelspec, or in ELYRA_REMOTE_HOSTS."
-        )
 
     async def confirm_remote_startup(self, kernel_cmd: list[str], **kw: Any) -> None:
         """Wait for the launcher's report, its end, or the end of the launch limit."""
-        while not await self.receive_connection_info(self.remaining()):
-            self.handle_timeout()
+        try:
+            while not await self.receive_connection_info(self.remaining()):
+                self.handle_timeout()
+        finally:
+            if isinstance(self.command, RemoteCommand):
+                await self.command.listen_no_more()
 
     def handle_timeout(self) -> None:
         """Give the launch up when its time is over."""
         super().handle_timeout()
 
-    def _choose_host(self, env: dict[str, str]) -> str:
+    def describe_progress(self) -> str:
+        """Return what is known about a launch that is not ready, and where it is."""
+        return (
+            f"It is on host {self.host}. {super().describe_progress()}"
+            if self._connection
+            else super().describe_progress()
+        )
+
+    def describe_command_end(self) -> str:
+        """Return why a launch command that ended is the end of its launch, and where that was."""
+        text = super().describe_command_end()
+        if self._connection is None:
+            return text
+        hint = ""
+        if self.command is not None and any("server cannot be reached" in line for line in self.command.lines):
+            hint = (
+                "\nThe host cannot connect to this server: set ELYRA_RESPONSE_IP to an address that it can reach, open "
+                "the port in the firewalls between, or set ELYRA_ENABLE_TUNNELING=True."
+            )
+        return f"Host {self._connection.target}: {text[0].lower()}{text[1:]}{hint}"
+
+    def watch(self) -> None:
+        """Ask the host for the cause when the link to the launcher is lost."""
+        super().watch()
+        if isinstance(self.command, RemoteCommand):
+            self._watches.append(self.service.loop.create_task(self._watch_link(self.command)))
+
+    async def finish(self) -> None:
+        """Let the host and the connection to it go."""
+        self._uncount()
+        if self._connection is not None:
+            self._connection.release()
+            self._connection = None
+
+    # -- hosts -------------------------------------------------------------------------------------
+
+    def _candidates(self, env: dict[str, str]) -> Any:
         configured = self.proxy_config.get("remote_hosts") or self.settings.remote_hosts or ["localhost"]
         hosts = split_list(configured) if isinstance(configured, str) else [str(name) for name in configured]
+        hosts = list(dict.fromkeys(hosts))
         wanted = env.get("KERNEL_REMOTE_HOST")
         if wanted:
             if wanted not in hosts:
                 raise LaunchError(f"KERNEL_REMOTE_HOST={wanted!r} is not one of the hosts: {', '.join(hosts)}.")
-            return wanted
-        return hosts[next(_turn) % len(hosts)]
+            hosts = [wanted]
+        own = self.proxy_config.get("load_balancing_algorithm")
+        algorithm = check_algorithm(
+            str(own or self.settings.load_balancing_algorithm),
+            "process_proxy" if own else "ELYRA_LOAD_BALANCING_ALGORITHM",
+        )
+        return HostChoice.shared().candidates(hosts, algorithm)
+
+    async def _start_on(self, host: str, kernel_cmd: list[str], env: dict[str, str], cwd: Any) -> None:
+        self.host = host
+        self._count()
+        if await in_thread(is_this_host, host):
+            address = current_listener(self.settings).response_address(local=True)
+            environ = {**env, LAUNCHER_PATH: str(shipping.launcher_directory())}
+            self.run_command(fill(kernel_cmd, {"response_address": address}), environ, cwd)
+        else:
+            user = env.get("KERNEL_USERNAME", "") if self.settings.impersonation_enabled else ""
+            target = await in_thread(find_target, host, self.settings, user)
+            self._connection = Connection.acquire(target)
+            await self._start_by_ssh(self._connection, kernel_cmd, env)
+        HostChoice.shared().succeeded(host)
+
+    async def _leave(self, host: str, error: HostError) -> None:
+        """Give a host back that could not take the launch."""
+        self.log.warning("Kernel %s could not be started on a host. %s", self.kernel_id, error)
+        if error.lasting:
+            HostChoice.shared().failed(host)
+        if isinstance(self.command, RemoteCommand):
+            await self.command.terminate()
+        self.command = None
+        await self.finish()
+
+    def _count(self) -> None:
+        self._counted = True
+        HostChoice.shared().kernels[self.host] += 1
+
+    def _uncount(self) -> None:
+        if self._counted:
+            self._counted = False
+            HostChoice.shared().kernels[self.host] -= 1
+
+    # -- a launch by ssh ---------------------------------------------------------------------------
+
+    async def _start_by_ssh(self, connection: Connection, kernel_cmd: list[str], env: dict[str, str]) -> None:
+        place = self.kernel_manager.kernel_spec.resource_dir or ""
+        packed = await in_thread(pack, place)
+        first = await connection.local_address()
+        address = current_listener(self.settings).response_address(local=False, first=first)
+        words = fill(kernel_cmd, {"response_address": address})
+        own_env = self._environment(env)
+        names = [(place, f"{PLACE}/{KERNELSPEC}")] if place else []
+        files = [*names, (str(self.kernel_manager.connection_file), f"{PLACE}/kernel-{self.kernel_id}.json")]
+        order = {
+            "kernel_id": self.kernel_id,
+            "argv": [_moved(word, files) for word in words],
+            "env": {name: _moved(value, names) for name, value in own_env.items()},
+            "log": self.settings.kernel_log_dir or self.settings.proxy_launch_log,
+            "log_is_directory": bool(self.settings.kernel_log_dir),
+        }
+        python = str(self.proxy_config.get("python") or own_env.get(PYTHON) or "python3")
+        self.command = command = RemoteCommand(connection, python)
+        try:
+            await asyncio.wait_for(command.start(order, packed), self.remaining())
+        except asyncio.TimeoutError:
+            self.handle_timeout()
+            raise
+
+    def _environment(self, env: dict[str, str]) -> dict[str, str]:
+        """Return the part of the launch's environment that is not this server's own: PATH and so on are the host's."""
+        kept = {TICKET, IMPERSONATION, *PORT_LIMITS, *(self.kernel_manager.kernel_spec.env or {})}
+        kept.update(self.settings.client_envs, self.settings.inherited_envs)
+        own = {name: value for name, value in env.items() if name in kept or name.startswith(KERNEL_PREFIX)}
+        return {**own, LAUNCHER_PATH: f"{PLACE}/{LAUNCHER}"}
+
+    async def _watch_link(self, command: RemoteCommand) -> None:
+        while not self.launcher.gone.is_set():
+            await self.launcher.lost.wait()
+            for pause in LINK_CHECKS:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self.launcher.gone.wait(), pause)
+                if not self.launcher.lost.is_set() or self.launcher.gone.is_set():
+                    break
+                if await command.gone():
+                    self.launcher.end(
+                        f"The launcher on host {self.host} ended without a word: it was killed there, or the host was "
+                        "started anew."
+                    )
+                    return
+            while self.launcher.lost.is_set():  # until it called in again, or its lease is over
+                if self.launcher.gone.is_set():
+                    return
+                await asyncio.sleep(1.0)
+
+
+def _moved(text: str, places: Sequence[tuple[str, str]]) -> str:
+    """Return a text with paths of this host as they are on the other one."""
+    for here, there in places:
+        if here:
+            parts = re.split(re.escape(here) + r"(?![^/])", text)
+            text = there.join(parts)
+    return text

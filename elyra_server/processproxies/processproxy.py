@@ -17,7 +17,7 @@ from elyra_server.environment import check_launch_timeout
 from elyra_server.errors import KernelSpecError, LaunchError, LaunchTimeoutError, LinkError
 from elyra_server.launchers import GRACE, KernelEnd, Launcher, quote_lines
 from elyra_server.listener import current_listener
-from elyra_server.processes import LocalProcess, describe_end, log_path, process_end
+from elyra_server.processes import Command, LocalProcess, describe_end, log_path, process_end
 from elyra_server.processproxies.base import BaseProcessProxyABC
 from elyra_server.service import in_thread
 
@@ -95,12 +95,14 @@ class RemoteProcessProxy(BaseProcessProxyABC):
     ----------
     launcher : Launcher
         What the server knows about the launcher; there before `launch_process` is called.
-    command : LocalProcess or None
-        The launch command, if the subclass used `run_command`.
+    command : Command or None
+        The launch command, if the subclass has one: by `run_command`, it is a `LocalProcess`.
     """
 
     launcher: Launcher
-    command: LocalProcess | None = None
+    command: Command | None = None
+    names_response_address = False
+    """Whether the subclass itself fills in where the launcher calls, with `fill_response_address`."""
     command_is_kernel = True
     """Whether the kernel ends with the launch command, unlike with one that only submits."""
 
@@ -158,8 +160,8 @@ class RemoteProcessProxy(BaseProcessProxyABC):
     ) -> LocalProcess:
         """Run the launch command on this host; from the service's loop."""
         log_file = log_path(self.settings.kernel_log_dir, self.settings.proxy_launch_log, self.kernel_id)
-        self.command = LocalProcess(kernel_cmd, env, str(cwd) if cwd else None, log_file, on_line)
-        return self.command
+        self.command = command = LocalProcess(kernel_cmd, env, str(cwd) if cwd else None, log_file, on_line)
+        return command
 
     async def receive_connection_info(self, timeout: float, *causes: asyncio.Future[Any]) -> bool:
         """Wait for the launcher's report.
@@ -296,7 +298,7 @@ class RemoteProcessProxy(BaseProcessProxyABC):
     async def finish(self) -> None:
         """See that nothing of the kernel is left elsewhere, such as an application."""
 
-    async def _watch_command(self, command: LocalProcess) -> None:
+    async def _watch_command(self, command: Command) -> None:
         code = await asyncio.shield(command.ended)
         await asyncio.sleep(LAST_WORDS)
         if not self.launcher.gone.is_set():

@@ -1,0 +1,354 @@
+"""Arrive on a worker by ssh, with everything that a launch needs, and stay when the connection goes.
+
+The text of this module is the first thing that a server sends to the standard input of a bare Python there; an order
+and its files follow. So nothing has to be installed on the worker, and nothing of a launch is on a command line but
+the launcher's own arguments. A *keeper*, detached from the connection, starts the launcher, passes its output on while
+somebody listens, and removes what was unpacked when it ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO, Dict, NoReturn
+
+    Order = Dict[str, Any]
+
+PREFIX = "elyra-landing-"
+LOCK = "keeper"
+"""A file in the directory of a launch that its keeper holds locked, with the keeper's process in it."""
+
+PLACE = "\0place\0"
+"""Stands for the directory of the launch in its arguments and variables."""
+
+ABANDONED = 60.0
+"""Seconds after which a directory without a keeper is nobody's."""
+
+PATIENCE = 4.0
+"""Seconds from SIGTERM to SIGKILL."""
+
+DRAIN = 0.2
+QUIET = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE)
+
+
+class LandingError(Exception):
+    """The launch cannot begin here; `host` says whether that is because of the host, so that another may do."""
+
+    def __init__(self, message: str, host: bool) -> None:
+        super().__init__(message)
+        self.host = host
+
+
+class Reporter:
+    """Tells the server how it goes, in lines that no shell's greeting can be taken for."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def say(self, **news: Any) -> None:
+        line = f"\n{self._token} {json.dumps(news)}\n"
+        try:
+            os.write(1, line.encode())
+        except OSError:  # nobody listens any more
+            return
+
+
+def main(stream: BinaryIO) -> None:
+    """Carry out the one order that comes in."""
+    order = json.loads(stream.readline())
+    reporter = Reporter(order["token"])
+    try:
+        if order["order"] == "launch":
+            launch(order, stream, reporter)
+        elif order["order"] == "end":
+            reporter.say(gone=end(order["directory"], order["grace"], order["patience"]))
+        else:
+            reporter.say(gone=not has_keeper(order["directory"]))
+    except LandingError as error:
+        reporter.say(failed=str(error), host=error.host)
+
+
+def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
+    """Unpack what came and leave a keeper behind; this process itself ends."""
+    base = os.environ.get("TMPDIR") or "/tmp"
+    remove_abandoned(base)
+    directory = os.path.join(base, PREFIX + os.urandom(8).hex())
+    try:
+        os.mkdir(directory, 0o700)
+        unpack(order["files"], stream, order["packed"], directory)
+    except OSError as error:
+        remove(directory)
+        raise LandingError(f"{base} cannot take the launcher's files: {error.strerror}", host=True) from error
+    try:
+        log = open_log(order)
+    except OSError as error:
+        remove(directory)
+        raise LandingError(
+            f"the launch log {error.filename} cannot be written: {error.strerror}", host=False
+        ) from error
+    sys.stdout.flush()
+    if os.fork():
+        return
+    Keeper(order, directory, log, reporter).run()
+
+
+def unpack(files: list[tuple[str, int, int]], stream: BinaryIO, packed: int, directory: str) -> None:
+    """Write the files that follow the order."""
+    import zlib
+
+    content = zlib.decompress(stream.read(packed))
+    begin = 0
+    for name, mode, size in files:
+        path = os.path.join(directory, name)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        with open(path, "xb") as file:
+            file.write(content[begin : begin + size])
+            os.fchmod(file.fileno(), mode & 0o700)
+        begin += size
+
+
+def open_log(order: Order) -> int:
+    """Return where all output goes, as the server's operator said; -1 for nowhere."""
+    place = os.path.expanduser(order["log"])
+    if not place:
+        return -1
+    if order["log_is_directory"] or os.path.isdir(place):
+        os.makedirs(place, 0o700, exist_ok=True)
+        place = os.path.join(place, f"kernel-{order['kernel_id']}.log")
+    log = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    os.fchmod(log, 0o600)
+    return log
+
+
+class Keeper:
+    """The process that a launch leaves on the worker: the parent of its launcher.
+
+    Parameters
+    ----------
+    order : dict
+        The launch.
+    directory : str
+        Where it was unpacked.
+    log : int
+        Descriptor for all output, or -1.
+    reporter : Reporter
+        For the server, as long as it listens.
+    """
+
+    def __init__(self, order: Order, directory: str, log: int, reporter: Reporter) -> None:
+        self._order = order
+        self._directory = directory
+        self._log = log
+        self._reporter = reporter
+        self._listener = 2
+        self._kill_at = 0.0
+
+    def run(self) -> NoReturn:
+        """Keep the launcher until it ended."""
+        try:
+            self._detach()
+            lock = os.open(os.path.join(self._directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            os.write(lock, b"%d" % os.getpid())
+            wake = self._handle_signals()
+            output, pid = self._spawn()
+        except OSError as error:
+            name = self._order["argv"][0].replace(PLACE, self._directory)
+            self._reporter.say(failed=f"{name} cannot be run: {error.strerror}", host=True)
+            remove(self._directory)
+            os._exit(1)
+        self._reporter.say(started=os.getpid(), directory=self._directory)
+        status = self._wait(pid, output, wake)
+        end_session()
+        remove(self._directory)
+        self._reporter.say(ended=-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+        os._exit(0)
+
+    def _detach(self) -> None:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.close(null)
+        os.set_blocking(2, False)
+
+    def _handle_signals(self) -> int:
+        """Return a descriptor that can be read when a signal came."""
+        read, write = os.pipe()
+        for descriptor in (read, write):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        for signum in QUIET:
+            signal.signal(signum, signal.SIG_IGN)
+        return read
+
+    def _spawn(self) -> tuple[int, int]:
+        """Start the launch command; return its output and its process."""
+        own = {name: text.replace(PLACE, self._directory) for name, text in self._order["env"].items()}
+        environ = {**os.environ, **own}
+        # The launcher can be imported in whatever way the command wants it.
+        package = self._order["package"].replace(PLACE, self._directory)
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environ.get("PYTHONPATH"))))
+        os.environ["PATH"] = environ.get("PATH", os.defpath)  # where the command is looked for
+        argv = [word.replace(PLACE, self._directory) for word in self._order["argv"]]
+        output, write = os.pipe()
+        pid = os.posix_spawnp(
+            argv[0],
+            argv,
+            environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, write, 1), (os.POSIX_SPAWN_DUP2, write, 2)],
+            setpgroup=0,
+            setsigdef=[*QUIET, signal.SIGTERM, signal.SIGCHLD],
+        )
+        os.close(write)
+        return output, pid
+
+    def _wait(self, pid: int, output: int, wake: int) -> int:
+        """Pass output on until the launcher ended; return how."""
+        watched = {output, wake}
+        while True:
+            left = self._kill_at - time.monotonic() if self._kill_at else None
+            ready, _, _ = select.select(watched, [], [], None if left is None else max(left, 0.0))
+            if output in ready and not self._pass_on(output):
+                watched.discard(output)
+            if wake in ready and signal.SIGTERM in os.read(wake, 4096) and not self._kill_at:
+                self._kill_at = time.monotonic() + PATIENCE
+                send(-pid, signal.SIGTERM)
+            if left is not None and left <= 0:
+                end_session()
+                self._kill_at = time.monotonic() + PATIENCE
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                while output in watched and select.select([output], [], [], DRAIN)[0] and self._pass_on(output):
+                    pass
+                return status
+
+    def _pass_on(self, output: int) -> bool:
+        data = os.read(output, 65536)
+        for target in (self._log, self._listener):
+            try:
+                if target >= 0:
+                    os.write(target, data)
+            except BlockingIOError:  # a server that does not keep up misses something
+                continue
+            except OSError:  # the disk is full, or nobody listens any more
+                self._log, self._listener = (-1 if each == target else each for each in (self._log, self._listener))
+        return bool(data)
+
+
+def end(directory: str, grace: float, patience: float) -> bool:
+    """See a launch end: by itself in `grace` seconds, ended in `patience`; say whether it is gone."""
+    begin = time.monotonic()
+    asked = False
+    while has_keeper(directory):
+        if not asked and time.monotonic() - begin >= grace:
+            send(keeper_of(directory), signal.SIGTERM)
+            asked = True
+        if time.monotonic() - begin > grace + patience:
+            return False
+        time.sleep(0.05)
+    if os.path.isdir(directory):
+        end_session(keeper_of(directory), os.fsencode(directory))
+        remove(directory)
+    return True
+
+
+def has_keeper(directory: str) -> bool:
+    """Say whether the keeper of a directory lives."""
+    try:
+        lock = os.open(os.path.join(directory, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def keeper_of(directory: str) -> int:
+    """Return the process of a directory's keeper; 0 if there was none."""
+    try:
+        with open(os.path.join(directory, LOCK), encoding="ascii") as file:
+            return int(file.read() or 0)
+    except (OSError, ValueError):
+        return 0
+
+
+def end_session(leader: int = 0, mark: bytes = b"") -> None:
+    """Kill what is left of a session, by default this process's, but for its leader.
+
+    The number of a leader that is gone may be another's by now: `mark` has to be in the environment then.
+    """
+    leader = leader or os.getpid()
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        if not name.isdigit() or int(name) == leader:
+            continue
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                session = int(file.read().rpartition(")")[2].split()[3])
+            if session != leader:
+                continue
+            with open(f"/proc/{name}/environ", "rb") as environ:
+                if mark in environ.read():
+                    send(int(name), signal.SIGKILL)
+        except OSError:  # it ended meanwhile
+            continue
+
+
+def send(pid: int, signum: int) -> None:
+    """Send a signal to a process, or with a minus to a group, that may be gone."""
+    if pid in (0, -1, 1):
+        return
+    try:
+        os.kill(pid, signum)
+    except OSError:
+        return
+
+
+def remove(directory: str) -> None:
+    """Remove a directory with all that is in it, as far as that can be done."""
+    for place, directories, files in os.walk(directory, topdown=False):
+        for call, names in ((os.unlink, files), (os.rmdir, directories)):
+            for name in names:
+                path = os.path.join(place, name)
+                attempt(os.unlink if os.path.islink(path) else call, path)
+    attempt(os.rmdir, directory)
+
+
+def attempt(call: Any, path: str) -> None:
+    try:
+        call(path)
+    except OSError:
+        return
+
+
+def remove_abandoned(base: str) -> None:
+    """Remove directories whose keepers were killed, or ended with the host."""
+    try:
+        names = [name for name in os.listdir(base) if name.startswith(PREFIX)]
+    except OSError:
+        return
+    for name in names:
+        directory = os.path.join(base, name)
+        try:
+            status = os.lstat(directory)
+        except OSError:
+            continue
+        if status.st_uid == os.getuid() and time.time() - status.st_mtime > ABANDONED and not has_keeper(directory):
+            remove(directory)
+
+
+if __name__ == "__main__":
+    main(sys.stdin.buffer)

@@ -1,0 +1,330 @@
+"""A launch command on another host: started through ssh, and on its own from then on.
+
+What runs there is `elyra_launcher.landing`. The session stays open until the launch
+is decided, so that output comes and its last lines can be quoted; then the host is
+asked again only when there is a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import shlex
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import paramiko
+
+from elyra_launcher.landing import PLACE
+from elyra_server.launchers import quote_lines
+from elyra_server.processes import KEPT_LINES, MAX_LINE, describe_end
+from elyra_server.service import in_thread
+from elyra_server.ssh.connections import Connection
+from elyra_server.ssh.errors import HostError
+from elyra_server.ssh.pack import LAUNCHER, Pack, landing_source
+
+ARRIVAL_LIMIT = 20.0
+"""Seconds from the order to the launcher's process; a worker may be busy with other kernels."""
+
+END_LIMIT = 15.0
+
+# Reads the rest of the program from its input. It has no single quotes, so that any shell takes it as one word.
+BOOTSTRAP = (
+    "import sys;sys.path.pop(0);"
+    'sys.version_info>=(3,8) or sys.exit("Python %d.%d is too old: 3.8 or later is needed"%sys.version_info[:2]);'
+    "f=sys.stdin.buffer;"
+    'exec(compile(f.read(int(f.readline())),"elyra","exec"))'
+)
+
+log = logging.getLogger("elyra.ssh")
+
+
+class Session(threading.Thread):
+    """One order to a host, in a thread: what it says comes line by line.
+
+    Parameters
+    ----------
+    transport : paramiko.Transport
+        The connection.
+    python : str
+        The Python that runs the order.
+    order : dict
+        What `elyra_launcher.landing` is to do.
+    content : bytes
+        What follows it.
+    on_news : callable
+        Gets each report of the landing, a dict.
+    on_line : callable
+        Gets each other line.
+    on_end : callable
+        Gets the exit code, None if the connection broke, or an exception.
+
+    The three are called in the thread.
+    """
+
+    def __init__(
+        self,
+        transport: Any,
+        python: str,
+        order: dict[str, Any],
+        content: bytes,
+        on_news: Callable[[dict[str, Any]], None],
+        on_line: Callable[[str], None],
+        on_end: Callable[[int | Exception | None], None],
+    ) -> None:
+        super().__init__(name="elyra ssh session", daemon=True)
+        self._transport = transport
+        self._command = f"exec {shlex.quote(python)} -E -s -S -c '{BOOTSTRAP}'"
+        self._token = secrets.token_hex(16)
+        head = json.dumps({**order, "token": self._token, "packed": len(content)}).encode() + b"\n"
+        source = landing_source()
+        self._payload = b"%d\n" % len(source) + source + head + content
+        self._on_news, self._on_line, self._on_end = on_news, on_line, on_end
+        self._channel: Any = None
+        self._closed = False
+
+    def run(self) -> None:
+        outcome: int | Exception | None
+        try:
+            self._open()
+            self._send()
+            self._read()
+            outcome = self._exit_code()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            outcome = error
+        finally:
+            self.close()
+        self._on_end(outcome)
+
+    def close(self) -> None:
+        """End the session; what was started stays."""
+        self._closed = True
+        if self._channel is not None:
+            with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+                self._channel.close()
+
+    def _open(self) -> None:
+        deadline = time.monotonic() + ARRIVAL_LIMIT
+        while self._channel is None:
+            try:
+                self._channel = self._transport.open_session(timeout=ARRIVAL_LIMIT)
+            except paramiko.ChannelException:
+                # The host allows fewer sessions than we have now: others end soon.
+                if time.monotonic() > deadline or self._closed:
+                    raise
+                time.sleep(0.2)
+        self._channel.set_combine_stderr(True)
+        self._channel.exec_command(self._command)
+
+    def _send(self) -> None:
+        try:
+            self._channel.sendall(self._payload)
+            self._channel.shutdown_write()
+        except OSError:  # nobody reads it: what it says tells why
+            return
+
+    def _read(self) -> None:
+        partial = b""
+        while data := self._channel.recv(65536):
+            *lines, partial = (partial + data).split(b"\n")
+            partial = partial[-MAX_LINE:]
+            for line in lines:
+                self._take(line)
+        if partial:
+            self._take(partial)
+
+    def _take(self, line: bytes) -> None:
+        text = line[-MAX_LINE:].decode("utf-8", "replace").rstrip()
+        _, found, news = text.partition(self._token + " ")
+        if found:
+            with contextlib.suppress(ValueError):
+                self._on_news(json.loads(news))
+        elif text:
+            self._on_line(text)
+
+    def _exit_code(self) -> int | None:
+        # It came before the end of the output, if it came.
+        code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
+        return None if code < 0 else int(code)
+
+
+class RemoteCommand:
+    """A launch command on another host, with what `LocalProcess` offers for one on this host.
+
+    Parameters
+    ----------
+    connection : Connection
+        To the host.
+    python : str
+        The host's Python, for the landing.
+    """
+
+    def __init__(self, connection: Connection, python: str) -> None:
+        self.connection = connection
+        self.directory = ""
+        self.pid = 0
+        self._python = python
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[int] = self._loop.create_future()
+        self._arrived: asyncio.Future[None] = self._loop.create_future()
+        self._session: Session | None = None
+        self._over = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended, as far as is known here."""
+        return not self.ended.done()
+
+    @property
+    def lines(self) -> list[str]:
+        """The last lines of its output that came here."""
+        return list(self._lines)
+
+    async def start(self, order: dict[str, Any], pack: Pack) -> None:
+        """Start the launch command on the host.
+
+        Raises
+        ------
+        HostError
+            If it could not be started; the text is the cause.
+        """
+        order = {
+            **order,
+            "order": "launch",
+            "files": pack.files,
+            "package": f"{PLACE}/{LAUNCHER}",
+        }
+        transport = await self.connection.transport()
+        await self.connection.sessions.acquire()
+        try:
+            self._session = Session(
+                transport,
+                self._python,
+                order,
+                pack.content,
+                lambda news: self._call(self._take_news, news),
+                lambda line: self._call(self._lines.append, line),
+                lambda outcome: self._call(self._session_over, outcome),
+            )
+        except BaseException:
+            self.connection.sessions.release()
+            raise
+        self._session.start()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._arrived), ARRIVAL_LIMIT)
+        except asyncio.TimeoutError as error:
+            await self.listen_no_more()
+            raise HostError(
+                f"Host {self.connection.target}: nothing was started within {ARRIVAL_LIMIT:g} s, though the login "
+                f"succeeded.{self._quote()}"
+            ) from error
+        except BaseException:
+            await self.listen_no_more()
+            raise
+
+    async def listen_no_more(self) -> None:
+        """End the session: what goes on from here on, the launcher itself tells."""
+        session, self._session = self._session, None
+        if session is not None:
+            await in_thread(session.close)
+
+    async def gone(self) -> bool | None:
+        """Ask the host whether the launch is over; None if it cannot be asked."""
+        return await self._ask({"order": "look", "directory": self.directory})
+
+    async def stop(self, patience: float = 5.0) -> None:
+        """See it end: by itself within `patience`, then ended."""
+        await self._end(patience)
+
+    async def terminate(self, patience: float = 5.0) -> None:
+        """End it now, with all that it left; where the host cannot be asked to, the launcher's lease does it."""
+        await self._end(0.0)
+
+    async def _end(self, grace: float) -> None:
+        await self.listen_no_more()
+        if self.directory and not self.ended.done():
+            order = {"order": "end", "directory": self.directory, "grace": grace, "patience": 6.0}
+            if await self._ask(order) is False:
+                log.error("Host %s: a launch in %s could not be ended.", self.connection.target, self.directory)
+        if not self.ended.done():
+            self.ended.set_result(-15)
+
+    async def _ask(self, order: dict[str, Any]) -> bool | None:
+        answer: asyncio.Future[bool | None] = self._loop.create_future()
+
+        def settle(value: bool | None) -> None:
+            if not answer.done():
+                answer.set_result(value)
+
+        try:
+            transport = await self.connection.transport()
+            async with self.connection.sessions:
+                session = Session(
+                    transport,
+                    self._python,
+                    order,
+                    b"",
+                    lambda news: self._call(settle, news.get("gone")),
+                    lambda line: None,
+                    lambda outcome: self._call(settle, None),
+                )
+                session.start()
+                try:
+                    return await asyncio.wait_for(answer, END_LIMIT)
+                finally:
+                    await in_thread(session.close)
+        except (HostError, asyncio.TimeoutError) as error:
+            log.warning("Host %s cannot be asked about a launch: %s", self.connection.target, error or "no answer")
+            return None
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _take_news(self, news: dict[str, Any]) -> None:
+        if "started" in news:
+            self.pid, self.directory = int(news["started"]), str(news["directory"])
+            self._lines.clear()  # what a shell greets with
+            if not self._arrived.done():
+                self._arrived.set_result(None)
+        elif "failed" in news:
+            host = bool(news.get("host"))
+            self._fail(f"Host {self.connection.target}: {news['failed']}.", lasting=host)
+        elif "ended" in news and not self.ended.done():
+            self.ended.set_result(int(news["ended"]))
+
+    def _session_over(self, outcome: int | Exception | None) -> None:
+        """Note the end of the session: of no importance once the launch command was started."""
+        self.connection.sessions.release()
+        self._over.set()
+        target = self.connection.target
+        if isinstance(outcome, Exception):
+            self._fail(f"Host {target}: the connection broke while the launch was sent ({outcome}).")
+        elif outcome == 127:
+            self._fail(
+                f"Host {target}: there is no {self._python}. Install Python 3.8 or later there, or name it in the "
+                f"kernelspec (jupyter elyra install --python=FILE, PYSPARK_PYTHON).{self._quote()}"
+            )
+        elif any("is too old: 3.8" in line for line in self.lines):
+            self._fail(
+                f"Host {target}: {self.lines[-1]}. Install a newer one there, or name one in the kernelspec "
+                "(jupyter elyra install --python=FILE, PYSPARK_PYTHON)."
+            )
+        else:
+            end = "the connection was closed" if outcome is None else f"it {describe_end(outcome)}"
+            self._fail(f"Host {target}: the shell of {target.user} did not start {self._python}; {end}.{self._quote()}")
+
+    def _fail(self, message: str, *, lasting: bool = True) -> None:
+        if not self._arrived.done():
+            self._arrived.set_exception(HostError(message, lasting=lasting))
+            self._arrived.exception()  # the one who waited may be gone
+
+    def _quote(self) -> str:
+        return quote_lines(self.lines)

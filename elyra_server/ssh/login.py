@@ -1,0 +1,334 @@
+"""Log in to a host: network, host key, proof of who we are; every failure with its own words.
+
+All of this blocks, so it runs in threads, and has to be over within LIMIT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shlex
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import paramiko
+
+from elyra_server.ssh.errors import HostError
+from elyra_server.ssh.knownhosts import REVOKED, fingerprint, known_keys, lookup_name
+from elyra_server.ssh.target import ACCEPT_NEW, OFF, Target
+
+LIMIT = 4.5
+"""Seconds from the first packet to the login."""
+
+CONNECT_LIMIT = 3.0
+
+DEAD_AFTER = 90.0
+"""Seconds without an answer after which a connection is broken: longer than an outage that it should outlive."""
+
+TCP_RTO_MAX_MS = 44
+"""Since Linux 6.15: how long the system waits at most before it sends again. Not in `socket` yet."""
+
+MAX_RETRY_PAUSE = 4000
+
+# What paramiko says of its own accord is said again in our errors, with the host.
+PARAMIKO_LOG = "elyra.ssh.paramiko"
+logging.getLogger(PARAMIKO_LOG).setLevel(logging.CRITICAL)
+
+log = logging.getLogger("elyra.ssh")
+
+
+class Login:
+    """One attempt to log in.
+
+    Attributes
+    ----------
+    phase : str
+        What it does just now, for the message when it takes too long.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.phase = "has not begun"
+        self._deadline = time.monotonic() + LIMIT
+        self._opened: list[Any] = []
+
+    def run(self) -> paramiko.Transport:
+        """Return an open connection; blocks.
+
+        Raises
+        ------
+        HostError
+            The text is the cause, and what to do.
+        """
+        try:
+            return self._log_in(self.target)
+        except BaseException:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """Close what was opened; whoever still waits for it fails."""
+        for each in reversed(self._opened):
+            with contextlib.suppress(OSError, EOFError):
+                each.close()
+
+    def too_late(self) -> HostError:
+        """Return the error for an attempt that took too long."""
+        return HostError(
+            f"Host {self.target}: no login within {LIMIT:g} s; {self.phase}. "
+            "Check that the host is up, and that nothing between holds up ssh."
+        )
+
+    def _left(self, limit: float = LIMIT) -> float:
+        return max(min(self._deadline - time.monotonic(), limit), 0.05)
+
+    def _log_in(self, target: Target) -> paramiko.Transport:
+        transport = self._handshake(target, self._connect(target))
+        check_host_key(target, transport.get_remote_server_key())
+        self.phase = f"{target.hostname} does not answer to the login as {target.user}"
+        transport.auth_timeout = self._left()
+        authenticate(transport, target)
+        return transport
+
+    # -- the network
+
+    def _connect(self, target: Target) -> Any:
+        if target.proxy_command:
+            self.phase = f"the ProxyCommand for {target.name} has not connected"
+            self._opened.append(paramiko.ProxyCommand(target.proxy_command))
+            return self._opened[-1]
+        if target.jump is not None:
+            return self._connect_through(target, target.jump)
+        self.phase = f"the name {target.hostname} is not resolved"
+        try:
+            found = socket.getaddrinfo(target.hostname, target.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise HostError(
+                f"Host {target}: its name cannot be resolved ({getattr(error, 'strerror', None) or error}). "
+                "Check remote_hosts, ELYRA_REMOTE_HOSTS, or HostName in ~/.ssh/config."
+            ) from error
+        self.phase = f"{target.hostname} does not answer"
+        problems = {}
+        deadline = time.monotonic() + CONNECT_LIMIT
+        for number, (family, kind, protocol, _, address) in enumerate(found):
+            # What is left is shared by the addresses that are left.
+            seconds = max((deadline - time.monotonic()) / (len(found) - number), 0.1)
+            sock = socket.socket(family, kind, protocol)
+            self._opened.append(sock)
+            try:
+                sock.settimeout(seconds)
+                sock.connect(address)
+            except OSError as error:
+                problems[str(address[0])] = error
+            else:
+                sock.settimeout(None)
+                tune(sock)
+                return sock
+        raise HostError(f"Host {target}: {describe_network_errors(problems)}")
+
+    def _connect_through(self, target: Target, jump: Target) -> Any:
+        transport = self._log_in(jump)
+        self.phase = f"{jump.hostname} has not reached {target.hostname}"
+        try:
+            return transport.open_channel("direct-tcpip", (target.hostname, target.port), ("127.0.0.1", 0), timeout=3.0)
+        except (paramiko.SSHException, EOFError) as error:
+            raise HostError(
+                f"Host {target}: it cannot be reached through {jump} ({error}). Check ProxyJump in ~/.ssh/config."
+            ) from error
+
+    def _handshake(self, target: Target, sock: Any) -> paramiko.Transport:
+        self.phase = f"{target.hostname} is connected, but sends no ssh greeting"
+        try:
+            transport = paramiko.Transport(sock)
+            self._opened.append(transport)
+            transport.set_log_channel(PARAMIKO_LOG)
+            transport.daemon = True
+            transport.banner_timeout = transport.handshake_timeout = self._left()
+            prefer_known_keys(transport, target)
+            transport.start_client(timeout=self._left())
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise HostError(
+                f"Host {target}: there is no ssh server that this server can talk to ({error or 'it hung up'}). "
+                "Check the port (ELYRA_SSH_PORT, Port in ~/.ssh/config)."
+            ) from error
+        return transport
+
+
+def tune(sock: socket.socket) -> None:
+    """Let a connection outlive an outage, but not a dead host, and recover soon."""
+    options = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", -1), 15),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", -1), 5),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", -1), int(DEAD_AFTER * 1000)),
+        (socket.IPPROTO_TCP, TCP_RTO_MAX_MS, MAX_RETRY_PAUSE),
+    ]
+    for level, name, value in options:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(level, name, value)
+
+
+def describe_network_errors(problems: dict[str, OSError]) -> str:
+    """Return why none of a host's addresses could be connected, and what to do."""
+    texts = []
+    advice = "Check that the host is up, and the network and firewalls between."
+    for address, error in problems.items():
+        if isinstance(error, TimeoutError) or error.errno in (errno.ETIMEDOUT, errno.EAGAIN):
+            texts.append(f"{address} does not answer")
+        elif error.errno == errno.ECONNREFUSED:
+            texts.append(f"{address} refuses the connection")
+            advice = "Check that sshd runs there, and its port (ELYRA_SSH_PORT, Port in ~/.ssh/config)."
+        else:
+            texts.append(f"{address} cannot be reached ({error.strerror or error})")
+    return f"{'; '.join(texts)}. {advice}"
+
+
+# -- who they are
+
+
+def prefer_known_keys(transport: paramiko.Transport, target: Target) -> None:
+    """Ask the host for a key of a kind that is known, if there is one."""
+    kinds = {key.kind for key in known_keys(_known_name(target), target.known_hosts) if key.marker != REVOKED}
+    if "ssh-rsa" in kinds:
+        kinds |= {"rsa-sha2-512", "rsa-sha2-256"}
+    options = transport.get_security_options()
+    options.key_types = sorted(options.key_types, key=lambda kind: kind not in kinds)
+
+
+def check_host_key(target: Target, key: paramiko.PKey) -> None:
+    """Refuse a host that is not the one it was, or is not known.
+
+    Raises
+    ------
+    HostError
+        With the command that accepts the key.
+    """
+    name = _known_name(target)
+    known = known_keys(name, target.known_hosts)
+    if any(each.marker == REVOKED and each.key == key.asbytes() for each in known):
+        raise HostError(f"Host {target}: its key {fingerprint(key.asbytes())} is revoked in known_hosts.")
+    plain = [each for each in known if not each.marker]
+    if any(each.key == key.asbytes() for each in plain) or target.checking == OFF:
+        return
+    changed = [each for each in plain if each.kind == key.get_name()]
+    if not changed and target.checking == ACCEPT_NEW:
+        _remember(target, name, key)
+        return
+    file = shlex.quote(str(target.known_hosts[0])) if target.known_hosts else "~/.ssh/known_hosts"
+    kind = key.get_name().removeprefix("ssh-").partition("-")[0]
+    port = "" if target.port == 22 else f"-p {target.port} "
+    accept = f"ssh-keyscan -t {kind} {port}{target.hostname} >> {file}"
+    if target.key_name:
+        accept = f"echo {shlex.quote(f'{name} {key.get_name()} {key.get_base64()}')} >> {file}"
+    shown = f"{kind.upper()} {fingerprint(key.asbytes())}"
+    if changed:
+        first = changed[0]
+        raise HostError(
+            f"Host {target}: its host key has CHANGED; it is {shown} now, and {first.file} line {first.line} has "
+            f"another. Somebody may be in between, or the host was installed anew. If so, accept it, as this server's "
+            f"user: ssh-keygen -f {shlex.quote(str(first.file))} -R {shlex.quote(name)} && {accept}"
+        )
+    raise HostError(
+        f"Host {target}: its host key is not known; it is {shown}. If that is right, accept it, as this server's user: "
+        f"{accept}   (or set ELYRA_SSH_HOST_KEY_CHECKING=accept-new)"
+    )
+
+
+def _known_name(target: Target) -> str:
+    return target.key_name or lookup_name(target.hostname, target.port)
+
+
+def _remember(target: Target, name: str, key: paramiko.PKey) -> None:
+    if not target.known_hosts:
+        return
+    file = target.known_hosts[0]
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as known:
+            known.write(f"{name} {key.get_name()} {key.get_base64()}\n")
+    except OSError as error:
+        log.warning("The key of host %s cannot be added to %s: %s", target, file, error)
+
+
+# -- who we are
+
+
+def authenticate(transport: paramiko.Transport, target: Target) -> None:
+    """Prove who we are, by whatever the host accepts.
+
+    Raises
+    ------
+    HostError
+        With what was tried.
+    """
+    tried: list[str] = []
+    accepted: list[str] = []
+    for description, attempt in _proofs(transport, target, tried):
+        try:
+            accepted = list(attempt() or [])
+            if transport.is_authenticated():
+                return
+        except paramiko.BadAuthenticationType as error:
+            accepted = list(error.allowed_types)
+            continue
+        except paramiko.AuthenticationException as error:
+            if "timeout" in str(error).lower():
+                raise HostError(f"Host {target}: it did not answer to the login in time.") from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            tried.append(f"{description} (the host hung up: {error or 'no reason given'})")
+            break
+        tried.append(description)
+    offers = f" It accepts {', '.join(sorted(accepted))}." if accepted else ""
+    raise HostError(
+        f"Host {target}: it refused the login. Tried: {'; '.join(tried) or 'nothing, there is no key and no password'}."
+        f"{offers} Put the public key into ~/.ssh/authorized_keys of {target.user} there (ssh-copy-id), name the right "
+        "user (ELYRA_REMOTE_USER) or key (IdentityFile in ~/.ssh/config), or set ELYRA_REMOTE_PWD."
+    )
+
+
+def _proofs(transport: Any, target: Target, tried: list[str]) -> Any:
+    user = target.user
+    if target.gss:
+        yield "Kerberos", lambda: _by_kerberos(transport, target)
+    for key in _agent_keys() if target.use_agent else []:
+        yield f"key {fingerprint(key.asbytes())} of the agent", lambda key=key: transport.auth_publickey(user, key)
+    for file in target.key_files:
+        if not file.exists():
+            continue
+        try:
+            key = paramiko.PKey.from_path(file)
+        except paramiko.PasswordRequiredException:
+            tried.append(f"not {file}, which has a passphrase: load it into an agent")
+        except (paramiko.SSHException, OSError, ValueError, paramiko.UnknownKeyType) as error:
+            tried.append(f"not {file}, which cannot be read ({error})")
+        else:
+            yield f"key {file}", lambda key=key: transport.auth_publickey(user, key)
+    if target.password:
+        yield "password", lambda: transport.auth_password(user, target.password)
+
+
+def _agent_keys() -> list[Any]:
+    if not os.environ.get("SSH_AUTH_SOCK"):
+        return []
+    try:
+        return list(paramiko.Agent().get_keys())
+    except paramiko.SSHException:  # an agent that is gone
+        return []
+
+
+def _by_kerberos(transport: Any, target: Target) -> Any:
+    if not hasattr(transport, "auth_gssapi_with_mic"):
+        raise HostError(
+            f"Host {target}: paramiko {paramiko.__version__} cannot log in by Kerberos. "
+            "Install paramiko<5 and gssapi beside the server, or unset ELYRA_REMOTE_GSS_SSH.",
+            lasting=False,
+        )
+    return transport.auth_gssapi_with_mic(target.user, target.hostname, False)
+
+
+__all__ = ["LIMIT", "Login", "Path", "authenticate", "check_host_key"]

@@ -1,0 +1,158 @@
+"""Where and as whom a host is logged in to: what the operator set, and what ``~/.ssh/config`` says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import paramiko
+
+from elyra_server.environment import default_username
+from elyra_server.settings import Settings, split_list
+from elyra_server.ssh.errors import HostError
+
+CONFIG = "~/.ssh/config"
+KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,254}\Z")
+
+STRICT, ACCEPT_NEW, OFF = "yes", "accept-new", "no"
+CHECKING = {"yes": STRICT, "ask": STRICT, "true": STRICT, "accept-new": ACCEPT_NEW, "no": OFF, "off": OFF, "false": OFF}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One way to log in to one host; equal targets share a connection.
+
+    Attributes
+    ----------
+    name : str
+        The host as the operator wrote it.
+    hostname, port, user : str, int, str
+        Where it is, and who logs in.
+    key_files : tuple of Path
+        Private keys to offer, as far as they exist.
+    use_agent : bool
+        Whether to offer the agent's keys as well.
+    jump : Target or None
+        The host through which this one is reached.
+    proxy_command : str
+        A command that stands for the network connection.
+    known_hosts : tuple of Path
+        Files that vouch for its key; new keys go to the first.
+    key_name : str
+        The name that it has there.
+    checking : str
+        What becomes of other keys: ``yes`` refuses them, ``accept-new`` only changed ones, ``no`` none.
+    password : str
+        For a login without keys.
+    gss : bool
+        Whether to log in by Kerberos.
+    """
+
+    name: str
+    hostname: str
+    port: int
+    user: str
+    key_files: tuple[Path, ...] = ()
+    use_agent: bool = True
+    jump: Target | None = None
+    proxy_command: str = ""
+    known_hosts: tuple[Path, ...] = ()
+    key_name: str = ""
+    checking: str = STRICT
+    password: str = field(default="", repr=False)
+    gss: bool = False
+
+    def __str__(self) -> str:
+        where = self.hostname if self.hostname == self.name else f"{self.name} = {self.hostname}"
+        return f"{self.user}@{where}, port {self.port}"
+
+
+def find_target(name: str, settings: Settings, user: str = "") -> Target:
+    """Return how to log in to a host.
+
+    Parameters
+    ----------
+    name : str
+        The host, as in ``remote_hosts``.
+    settings : Settings
+        The operator's.
+    user : str
+        The one to log in as, above what settings and ``~/.ssh/config`` say.
+
+    Raises
+    ------
+    HostError
+        If ``~/.ssh/config`` cannot be used.
+    """
+    file = Path(CONFIG).expanduser()
+    try:
+        config = paramiko.SSHConfig.from_path(str(file)) if file.is_file() else paramiko.SSHConfig()
+        return _target(name, config, settings, user or settings.remote_user)
+    except (OSError, paramiko.SSHException, ImportError, ValueError) as error:
+        raise HostError(f"{file} cannot be used for the host {name}: {error}") from error
+
+
+def _target(name: str, config: Any, settings: Settings, user: str, port: int = 0, depth: int = 0) -> Target:
+    if depth > 8:
+        raise ValueError("its ProxyJump goes in a circle")
+    options = config.lookup(name)
+    user = user or options.get("user") or default_username()
+    if not USER_NAME.match(user):
+        raise ValueError(f"{user!r} is not the name of a user")
+    hostname = options.get("hostname", name)
+    only_named = options.get("identitiesonly", "no") == "yes"
+    named = tuple(Path(file).expanduser() for file in options.get("identityfile", ()))
+    jump = options.get("proxyjump", "none")
+    command = options.get("proxycommand", "none")
+    return Target(
+        name=name,
+        hostname=hostname,
+        port=port or int(options.get("port", settings.ssh_port)),
+        user=user,
+        key_files=named or tuple(Path("~/.ssh").expanduser() / key for key in KEYS),
+        use_agent=not only_named,
+        jump=_jump(jump, config, settings, depth) if jump.lower() != "none" else None,
+        proxy_command=command if command.lower() != "none" and jump.lower() == "none" else "",
+        known_hosts=_known_hosts(options),
+        key_name=options.get("hostkeyalias", ""),
+        checking=_checking(options, settings),
+        password="" if depth else settings.remote_pwd,
+        gss=settings.remote_gss_ssh or options.get("gssapiauthentication", "no") == "yes",
+    )
+
+
+def _jump(text: str, config: Any, settings: Settings, depth: int) -> Target:
+    """Return the last of a list of hosts to jump through, which is reached through the others."""
+    jump: Target | None = None
+    for each in split_list(text):
+        user, _, place = each.removeprefix("ssh://").rpartition("@")
+        match = re.fullmatch(r"(\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*)(?::(\d+))?", place)
+        host, port = (match[1].strip("[]"), int(match[2] or 0)) if match else (place, 0)
+        # User and password of the settings are for the kernels' hosts alone.
+        found = _target(host, config, settings, user, port, depth + 1)
+        jump = found if jump is None else _through(found, jump)
+    if jump is None:
+        raise ValueError(f"ProxyJump {text!r} names no host")
+    return jump
+
+
+def _through(target: Target, jump: Target) -> Target:
+    from dataclasses import replace
+
+    return replace(target, jump=jump, proxy_command="")
+
+
+def _known_hosts(options: Any) -> tuple[Path, ...]:
+    own = options.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2").split()
+    everybody = options.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2").split()
+    return tuple(Path(file.strip('"')).expanduser() for file in own + everybody if file != "none")
+
+
+def _checking(options: Any, settings: Settings) -> str:
+    text = settings.ssh_host_key_checking or options.get("stricthostkeychecking", STRICT)
+    if text.lower() not in CHECKING:
+        raise ValueError(f"{text!r} is no way to check host keys: use yes, accept-new or no")
+    return CHECKING[text.lower()]

@@ -1,0 +1,1 @@
+../../python_local/bin/run.sh
