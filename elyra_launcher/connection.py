@@ -192,19 +192,30 @@ def free_ports(ip: str, count: int, port_range: tuple[int, int] | None, retries:
     held: list[Any] = []
     try:
         for _ in range(count):
-            held.append(_bind_in_range(ip, port_range, retries) if port_range else _bind(ip, 0))
-            if held[-1] is None:
-                raise ConnectionFileError(
-                    f"no free port on {ip} between {port_range[0]} and {port_range[1]} after {retries} tries: "
-                    "widen --port-range or raise MAX_PORT_RANGE_RETRIES"
-                    if port_range
-                    else f"no free port on {ip}"
-                )
+            held.append(bound_socket(ip, port_range, retries))
         return [each.getsockname()[1] for each in held]
     finally:
         for each in held:
-            if each is not None:
-                each.close()
+            each.close()
+
+
+def bound_socket(ip: str, port_range: tuple[int, int] | None, retries: int) -> Any:
+    """Return a socket that listens at a port of the range, or at any.
+
+    Raises
+    ------
+    ConnectionFileError
+        If there is none.
+    """
+    bound = _bind_in_range(ip, port_range, retries) if port_range else _bind(ip, 0)
+    if bound is None and port_range:
+        raise ConnectionFileError(
+            f"no free port on {ip} between {port_range[0]} and {port_range[1]} after {retries} tries: "
+            "widen --port-range or raise MAX_PORT_RANGE_RETRIES"
+        )
+    if bound is None:
+        raise ConnectionFileError(f"no free port on {ip}")
+    return bound
 
 
 def is_free(ip: str, port: int) -> bool:
@@ -253,6 +264,43 @@ def bind_address(options: Options) -> str:
     return found.pop()
 
 
+RESOLVE_LIMIT = 3.0
+"""Seconds that a name server has, before the kernel is bound to all addresses and started."""
+
+
+def _resolve(host: str, port: int) -> Any:
+    """Return the first address of a name, like `socket.getaddrinfo`, but soon.
+
+    Raises
+    ------
+    OSError
+        If it has none, or the answer takes too long.
+    """
+    import socket
+
+    kind = socket.SOCK_DGRAM
+    try:
+        return socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST)[0]
+    except OSError:
+        pass  # a name
+    from threading import Thread
+
+    found: list[Any] = []
+
+    def look() -> None:
+        try:
+            found.extend(socket.getaddrinfo(host, port, type=kind))
+        except OSError:
+            return
+
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(RESOLVE_LIMIT)
+    if not found:
+        raise OSError(f"{host} cannot be resolved")
+    return found[0]
+
+
 def source_address(host: str, port: int) -> str:
     """Return the address from which this machine speaks to another."""
     if host == "localhost" or host.startswith("127."):
@@ -260,7 +308,7 @@ def source_address(host: str, port: int) -> str:
     import socket
 
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        family, kind, _, _, address = _resolve(host, port)
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing: a datagram socket only chooses its route
             return str(probe.getsockname()[0])

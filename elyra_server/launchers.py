@@ -81,6 +81,7 @@ class Launcher:
         self.gone = asyncio.Event()
         self._ending = False
         self._held = False
+        self._nonce = ""
         self._tokens: list[str] = []
         self._lease_timer: asyncio.TimerHandle | None = None
 
@@ -89,17 +90,26 @@ class Launcher:
     def accept(self, params: protocol.Message) -> bool:
         """Say whether this ``hello`` proves that it comes from this launcher.
 
-        A ticket is good for one use. Of the resume tokens the last two are: the answer that
-        carried the last one may have been lost with its connection.
+        A ticket is good for one use: by whoever showed it first, until it said more than ``hello``. Of
+        the resume tokens the last two are good. The answer to the last ``hello`` may have been lost with
+        its connection.
         """
         ticket, token = text_of(params, "ticket"), text_of(params, "resume")
         if ticket:
-            if self.ticket is None or not _equal(ticket, self.ticket):
-                return False
-            self.ticket = None
-            return True
+            return self._accept_ticket(ticket, text_of(params, "nonce", 100))
         known = [_equal(token, each) for each in self._tokens]
-        return bool(token) and any(known)
+        if not token or not any(known):
+            return False
+        self.ticket = None
+        return True
+
+    def _accept_ticket(self, ticket: str, nonce: str) -> bool:
+        if self.ticket is None or not _equal(ticket, self.ticket):
+            return False
+        if self._tokens and not (self._nonce and _equal(nonce, self._nonce)):
+            return False
+        self._nonce = nonce
+        return True
 
     def attach(self, params: protocol.Message) -> str:
         """Note a new connection and return the token for the one after it."""
@@ -127,6 +137,7 @@ class Launcher:
 
     def receive(self, method: str, params: protocol.Message) -> protocol.Message:
         """Handle a message of the launcher and return the answer."""
+        self.ticket = None  # it got the answer to its ticket
         if method == protocol.PHASE:
             self.phase = " ".join(filter(None, (text_of(params, "phase", 100), text_of(params, "detail", 400))))
         elif method == protocol.CONNECTION:
