@@ -320,8 +320,11 @@ class Runner:
         self.process.signal(SIGKILL)
 
     def _now_listening(self) -> None:
-        self.listens = self.ever_listened = True
+        first, self.ever_listened = not self.ever_listened, True
+        self.listens = True
         self._listening()
+        if first and self._file is not None:
+            self._file.remove_abandoned()
 
     def _let_go(self) -> None:
         if self._probe is not None:
