@@ -63,6 +63,13 @@ class Kernel:
     """Whether an interrupted cell ends its own Spark jobs. For the others the launcher cancels
     what runs; that is a moment later, and could hit a job of the next cell."""
 
+    restarts_in_place = True
+    """Whether the launcher can start the kernel again with the same ports. Otherwise the server
+    makes a new launch of it."""
+
+    ends_with_driver = False
+    """Whether the kernel lives in the JVM of the Spark driver, which then has to exit after it."""
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self.connection_file = ""

@@ -14,7 +14,7 @@ import time
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping
+    from typing import Any, Callable, Mapping, Sequence
 
 #: Where Spark's ApplicationMaster finds the application's configuration, relative to the container's directory.
 CONTAINER_PROPERTIES = os.path.join("__spark_conf__", "__spark_conf__.properties")
@@ -78,7 +78,7 @@ class SparkDriver:
         """Make a SparkContext if there is none: the ApplicationMaster does not wait for one for ever."""
         self._run("context", timeout=120)
 
-    def finish(self, ordinary: bool) -> None:
+    def finish(self, ordinary: bool, exit_jvm: bool = False) -> None:
         """Stop the context, so that the application can end.
 
         Parameters
@@ -86,13 +86,16 @@ class SparkDriver:
         ordinary : bool
             True when the kernel's end was an ordinary one. YARN then says SUCCEEDED, also for a kernel that never used
             Spark: an application without a context is otherwise a failed one.
+        exit_jvm : bool
+            True to let the JVM exit after an ordinary end, whatever threads the kernel left in it.
         """
-        self._run("finish" if ordinary else "stop", timeout=10)
+        self._run("finish" if ordinary else "stop", *(["exit"] if ordinary and exit_jvm else []), timeout=10)
 
-    def _run(self, verb: str, timeout: float) -> None:
+    def _run(self, *verbs: str, timeout: float) -> None:
         import subprocess
 
-        command = [sys.executable, "-m", __name__, verb]
+        verb = verbs[0]
+        command = [sys.executable, "-m", __name__, *verbs]
         try:
             subprocess.run(command, env=self._environ, stdin=subprocess.DEVNULL, timeout=timeout, check=True)
         except (OSError, subprocess.SubprocessError) as error:
@@ -179,6 +182,14 @@ class _Jvm:
         context.stop()
         return True
 
+    def exit(self) -> None:
+        # It waits for this launcher's end (see toree_jvm.py), so there is no answer to wait for.
+        import threading
+
+        thread = threading.Thread(target=self.java.java.lang.System.exit, args=(0,), daemon=True)
+        thread.start()
+        thread.join(0.2)
+
     def finish(self) -> None:
         if not self.stop() and os.path.isfile(CONTAINER_PROPERTIES):
             self._succeed_without_context()
@@ -195,13 +206,13 @@ class _Jvm:
         client.stop()
 
 
-def main(verb: str) -> int:
-    """Do one thing in the driver's JVM.
+def main(arguments: Sequence[str]) -> int:
+    """Do things in the driver's JVM.
 
     Parameters
     ----------
-    verb : str
-        ``cancel``, ``clear``, ``context``, ``stop`` or ``finish``.
+    arguments : sequence of str
+        Of ``cancel``, ``clear``, ``context``, ``stop``, ``finish`` and ``exit``.
 
     Returns
     -------
@@ -214,13 +225,18 @@ def main(verb: str) -> int:
         "context": _Jvm.make_context,
         "stop": _Jvm.stop,
         "finish": _Jvm.finish,
+        "exit": _Jvm.exit,
     }
-    if verb not in verbs:
-        print(f"elyra_launcher.spark_driver: no such verb: {verb!r}; there are {', '.join(verbs)}", file=sys.stderr)
+    unknown = [verb for verb in arguments if verb not in verbs]
+    if unknown or not arguments:
+        named = repr(unknown[0]) if unknown else "none given"
+        print(f"elyra_launcher.spark_driver: no such verb: {named}; there are {', '.join(verbs)}", file=sys.stderr)
         return 64
-    verbs[verb](_Jvm(os.environ))
+    jvm = _Jvm(os.environ)
+    for verb in arguments:
+        verbs[verb](jvm)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) == 2 else ""))
+    sys.exit(main(sys.argv[1:]))

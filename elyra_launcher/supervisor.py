@@ -110,7 +110,7 @@ class Supervisor(Owner):
                 self._parent.close()
             self._loop.close()
             if self._driver is not None:
-                self._driver.finish(self._exit_code == OK)
+                self._driver.finish(self._exit_code == OK, exit_jvm=self._kernel.ends_with_driver)
         return self._exit_code
 
     def _begin(self, problem: LauncherError | None) -> None:
@@ -270,7 +270,14 @@ class Supervisor(Owner):
             self._channel.error(problem.code, str(problem), self._runner.process.tail.lines())
 
     def _parent_died(self) -> None:
-        self._end_because("the process that started the launcher is gone", 128 + signal.SIGHUP)
+        if self._driver is None:
+            self._end_because("the process that started the launcher is gone", 128 + signal.SIGHUP)
+            return
+        # YARN clears away what is left of such a container in a quarter of a second: nothing else comes first.
+        self._driver = None
+        text = "the Spark driver's JVM, to which the kernel belongs, is gone: it was killed, or it crashed"
+        self._fail(Ended(text, 128 + signal.SIGHUP))
+        self._deliver()
 
     # -- what the channel calls
 
@@ -281,6 +288,7 @@ class Supervisor(Owner):
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "state": protocol.RUNNING if self._runner.listens else protocol.STARTING,
+            "restarts_in_place": self._kernel.restarts_in_place,
         }
         if self._runner.listens:
             told["connection"] = self._info()
@@ -337,6 +345,8 @@ class Supervisor(Owner):
     def _order_restart(self, params: dict[str, Any]) -> dict[str, Any]:
         if self._requested or self._problem is not None:
             raise RequestError(protocol.INVALID_REQUEST, "the launcher is about to end")
+        if not self._kernel.restarts_in_place:
+            raise RequestError(protocol.INVALID_REQUEST, "this kernel cannot be restarted in place: launch it anew")
         if self._held is not None:
             self._held.cancel()
             self._held = None

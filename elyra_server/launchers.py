@@ -75,6 +75,7 @@ class Launcher:
         self.connection: dict[str, Any] | None = None
         self.restarts = 0
         self.restart_expected = False
+        self.restarts_in_place = True
         loop = asyncio.get_running_loop()
         self.reported: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.ended: asyncio.Future[KernelEnd] = loop.create_future()
@@ -119,6 +120,7 @@ class Launcher:
             self._lease_timer.cancel()
         self.lost.clear()
         self.host = text_of(params, "host", 255) or self.host
+        self.restarts_in_place = params.get("restarts_in_place") is not False
         self._tokens = [*self._tokens[-1:], secrets.token_hex(32)]
         return self._tokens[-1]
 
@@ -156,7 +158,7 @@ class Launcher:
     def alive(self) -> bool:
         """Whether there is a launcher that could restart its kernel in place."""
         over = self._ending or self.gone.is_set() or (self.ended.done() and not self._held)
-        return self.connection is not None and not over
+        return self.restarts_in_place and self.connection is not None and not over
 
     @property
     def ending(self) -> bool:
@@ -261,10 +263,11 @@ class Launcher:
         # A kernel that ends while it is replaced is part of the restart.
         if self._held and self.restart_expected:
             return {"action": protocol.ACTION_HOLD, "seconds": RESTART_TIMEOUT}
-        hold = started and not self._ending and (self.restart_expected or crashed)
+        wanted = started and not self._ending
+        hold = self.restarts_in_place and wanted and (self.restart_expected or crashed)
         self._held = hold
         number = code if isinstance(code, int) else 0
-        self._finish(KernelEnd(reason, restartable=hold and crashed, code=number))
+        self._finish(KernelEnd(reason, restartable=wanted and crashed, code=number))
         if not self.reported.done():
             self._fail(f"The kernel ended before it was ready. {reason}")
         if not hold:
