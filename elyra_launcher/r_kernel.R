@@ -39,7 +39,7 @@ answer <- function(connection) {
   value <- substring(line, 4L)
   if (startsWith(line, "!x")) {
     reason <- if (startsWith(line, "!xr")) invoke(connection, substring(value, 2L), "toString") else value
-    stop("Spark's driver says: ", reason, call. = FALSE)
+    stop("Spark's driver says: ", sub("\\\\n.*", "", reason), call. = FALSE)
   }
   switch(substr(line, 3L, 3L),
     i = as.integer(value), b = value == "true", s = unescape(value), n = NULL, v = NULL, value
@@ -98,24 +98,53 @@ eager_connection <- NULL
 
 # -- Jobs
 
-# Cancels all jobs of the live context and returns when they are over, which Spark sees to in its own time.
-cancel_jobs <- function(limit = 1) {
+# Connections to the RBackend whose call was interrupted and has not answered yet.
+abandoned <- list()
+
+# Cancels all jobs of the live context.
+cancel_jobs <- function() try_to_cancel(with_context(function(context) invoke(jvm, context, "cancelAllJobs")))
+
+# Cancels what an interrupted cell left, and returns when it is over: the jobs, for which Spark takes its time, and the
+# interrupted calls, which may have been about to start one.
+finish_jobs <- function(limit = c(jobs = 1, calls = 5)) {
+  try_to_cancel(with_context(function(context) {
+    tracker <- invoke(jvm, context, "statusTracker")
+    start <- proc.time()[["elapsed"]]
+    repeat {
+      invoke(jvm, context, "cancelAllJobs")
+      calls <- sum(!vapply(abandoned, function(each) socketSelect(list(each), FALSE, 0), NA))
+      passed <- proc.time()[["elapsed"]] - start
+      if (calls > 0L && passed > limit[["calls"]]) break
+      if (calls == 0L && (active_jobs(tracker) == 0L || passed > limit[["jobs"]])) break
+      Sys.sleep(0.02)
+    }
+    forget(tracker)
+  }))
+  for (each in abandoned) close(each)
+  abandoned <<- list()
+}
+
+with_context <- function(action) {
   if (is.null(jvm)) return(invisible())
-  active <- invoke(jvm, "z:org.apache.spark.SparkContext", "getActive")
-  if (!invoke(jvm, active, "isDefined")) return(invisible())
-  context <- invoke(jvm, active, "get")
-  tracker <- invoke(jvm, context, "statusTracker")
-  deadline <- Sys.time() + limit
-  repeat {
-    invoke(jvm, context, "cancelAllJobs")
-    if (active_jobs(tracker) == 0L || Sys.time() > deadline) break
-    Sys.sleep(0.01)
+  tell(jvm, "r", "m", "org.apache.spark.SparkContext$", "MODULE$", "e")
+  companion <- answer(jvm)
+  active <- invoke(jvm, companion, "getActive")
+  if (invoke(jvm, active, "isDefined")) {
+    context <- invoke(jvm, active, "get")
+    action(context)
+    forget(context)
   }
-  for (id in c(tracker, context, active)) forget(id)
+  for (id in c(active, companion)) forget(id)
+}
+
+try_to_cancel <- function(expression) {
+  tryCatch(expression, error = function(error) {
+    cat("The jobs of an interrupted cell were not cancelled: ", conditionMessage(error), "\n", sep = "", file = stderr())
+  })
 }
 
 active_jobs <- function(tracker) {
-  ids <- substring(invoke(jvm, tracker, "getActiveJobIds"), 1L)
+  ids <- invoke(jvm, tracker, "getActiveJobIds")
   tell(jvm, "a", "e", ids, "e")
   count <- answer(jvm)
   forget(ids)
@@ -150,7 +179,8 @@ make_session <- function() {
 }
 
 make_context <- function() {
-  asNamespace("SparkR")$callJStatic("org.apache.spark.sql.api.r.SQLUtils", "getJavaSparkContext", make_session())
+  session <- make_session()
+  asNamespace("SparkR")$callJStatic("org.apache.spark.sql.api.r.SQLUtils", "getJavaSparkContext", session)
 }
 
 # Puts spark and sc where a user's own variables hide them. They are made when they are first used; what goes wrong is
@@ -173,15 +203,18 @@ provide_names <- function() {
 adapt_sparkr <- function(...) {
   sparkr <- asNamespace("SparkR")
   state <- sparkr$.sparkREnv
-  original <- sparkr$invokeJava
-  if (!is.environment(state) || !is.function(original) || !is.function(sparkr$connectBackend)) return(invisible())
+  invokeJava <- sparkr$invokeJava
+  if (!is.environment(state) || !is.function(invokeJava) || !is.function(sparkr$connectBackend)) return(invisible())
+  connections <- 1L
   interruptible <- function(...) {
-    interrupted <- FALSE
-    on.exit(if (interrupted) suspendInterrupts({
+    list(...) # calls among the arguments come first
+    interrupted <- 0L
+    on.exit(if (interrupted == connections) suspendInterrupts({
+      connections <<- connections + 1L # the calls around this one, which freed objects, need not do it again
       cancel_jobs()
       renew_connection(sparkr, state)
     }))
-    withCallingHandlers(original(...), interrupt = function(condition) interrupted <<- TRUE)
+    withCallingHandlers(invokeJava(...), interrupt = function(condition) interrupted <<- connections)
   }
   unlockBinding("invokeJava", sparkr)
   assign("invokeJava", interruptible, envir = sparkr)
@@ -190,7 +223,7 @@ adapt_sparkr <- function(...) {
 
 renew_connection <- function(sparkr, state) {
   if (is.null(state$.sparkRCon)) return(invisible())
-  close(state$.sparkRCon)
+  abandoned <<- c(abandoned, list(state$.sparkRCon))
   timeout <- as.numeric(Sys.getenv("SPARKR_BACKEND_CONNECTION_TIMEOUT", "6000"))
   port <- Sys.getenv("EXISTING_SPARKR_BACKEND_PORT")
   sparkr$connectBackend("localhost", port, timeout = timeout, authSecret = Sys.getenv("SPARKR_BACKEND_AUTH_SECRET"))
@@ -244,7 +277,7 @@ guard <- function(kernel) {
       before_first_cell(kernel, request)
     }
     execute(request)
-    if (isTRUE(executor$interrupted)) tryCatch(cancel_jobs(), error = function(error) message(conditionMessage(error)))
+    if (isTRUE(executor$interrupted) || length(abandoned) > 0L) finish_jobs()
   }
 }
 

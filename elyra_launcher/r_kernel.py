@@ -99,7 +99,9 @@ def _find(rscript: str) -> str:
 
     found = which(rscript)
     if not found:
-        where = f"in PATH ({os.environ.get('PATH', '')})" if os.sep not in rscript else "there, or it cannot be executed"
+        where = (
+            f"in PATH ({os.environ.get('PATH', '')})" if os.sep not in rscript else "there, or it cannot be executed"
+        )
         raise LauncherError(
             f"there is no {rscript} {where}: install R and IRkernel on {os.uname().nodename}, or name another Rscript "
             f"by --rscript or {RSCRIPT_VARIABLE}"

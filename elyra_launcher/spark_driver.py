@@ -23,6 +23,9 @@ CONTAINER_PROPERTIES = os.path.join("__spark_conf__", "__spark_conf__.properties
 #: ApplicationMaster ends an application that has none when that time is over.
 WAIT_SHARE = 0.7
 
+#: The system property of the driver that names the RBackend of an R kernel, as `r_kernel.R` sets it.
+R_BACKEND = "elyra.rbackend"
+
 #: Spark's own default of ``spark.yarn.am.waitTime``, in seconds.
 DEFAULT_WAIT = 100.0
 
@@ -126,13 +129,14 @@ class _Jvm:
     def __init__(self, environ: Mapping[str, str]) -> None:
         from py4j.java_gateway import GatewayParameters, JavaGateway
 
-        self.java: Any = JavaGateway(
+        self._gateway = JavaGateway(
             gateway_parameters=GatewayParameters(
                 port=int(environ["PYSPARK_GATEWAY_PORT"]),
                 auth_token=environ["PYSPARK_GATEWAY_SECRET"],
                 auto_convert=True,
             )
-        ).jvm
+        )
+        self.java: Any = self._gateway.jvm
 
     def companion(self, package: Any, name: str) -> Any:
         """Return a Scala object, the singleton that holds what Java would call static methods."""
@@ -149,7 +153,23 @@ class _Jvm:
         if context is not None:
             context.cancelAllJobs()
 
+    def close_r_backend(self) -> None:
+        """Let go of what an R kernel had in this JVM, if it was one: its threads would keep the JVM alive."""
+        name = self.java.System.clearProperty(R_BACKEND)
+        if not name:
+            return
+        from py4j.java_gateway import JavaObject
+
+        backend: Any = JavaObject(name, self._gateway._gateway_client)
+        group = backend.getClass().getDeclaredField("bossGroup")
+        group.setAccessible(True)
+        if group.get(backend) is not None:
+            # Before it does so itself, with two seconds of patience.
+            group.get(backend).shutdownGracefully(0, 0, self.java.java.util.concurrent.TimeUnit.SECONDS)
+        backend.close()
+
     def clear(self) -> None:
+        self.close_r_backend()
         context = self.context()
         if context is None:
             return
@@ -176,6 +196,7 @@ class _Jvm:
 
     def stop(self) -> bool:
         """Stop the context; False when there is none."""
+        self.close_r_backend()
         context = self.context()
         if context is None:
             return False
