@@ -6,7 +6,7 @@ path, nothing but the standard library. What is offered as a library is listed i
 
 - :func:`launch` runs a launch from its arguments to the end of the kernel.
 - :class:`Kernel` is the class to derive from for another way to start, interrupt
-  or stop a kernel; :class:`PythonKernel` is such a class.
+  or stop a kernel; :class:`PythonKernel` and :class:`RKernel` are such classes.
 - :func:`report` is for a kernel that is there already and wants the link only.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 __version__ = "1.0.0.dev0"
 
-__all__ = ["Kernel", "LauncherError", "PythonKernel", "launch", "report"]
+__all__ = ["Kernel", "LauncherError", "PythonKernel", "RKernel", "launch", "report"]
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from .errors import LauncherError
     from .kernels import Kernel, PythonKernel
     from .main import launch
+    from .r_kernel import RKernel
 
 _HOMES = {
     "Kernel": "kernels",
     "LauncherError": "errors",
     "PythonKernel": "kernels",
+    "RKernel": "r_kernel",
     "launch": "main",
     "report": "embedding",
 }

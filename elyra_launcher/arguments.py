@@ -158,6 +158,18 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
     return options
 
 
+def server_of(argv: Sequence[str]) -> Options | None:
+    """Return as much of wrong arguments as it takes to tell the server about them; None if they lack it."""
+    try:
+        ours, options = _split([*argv, ""])  # the last flag may lack its value
+        options.addresses = addresses(ours.get("response_address", ""))
+    except (UsageError, InformationRequested):
+        return None
+    options.public_key = ours.get("public_key", "")
+    options.kernel_id = ours.get("kernel_id", "") or _kernel_id_of(options.connection_file)
+    return options if options.protocol_version == 2 and options.kernel_id else None
+
+
 def _split(argv: Sequence[str]) -> tuple[dict[str, str], Options]:
     """Return the values of our flags, and options with what is positional."""
     ours: dict[str, str] = {}
@@ -222,7 +234,7 @@ def _choice(flag: str, value: str, choices: Sequence[str]) -> str:
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:
     value = environ.get(name) or environ.get("ELYRA_" + name) or environ.get("EG_" + name) or str(default)
-    if not value.isdigit():
+    if not value.isdecimal():
         raise UsageError(f"the environment variable {name} is {value!r}; it has to be a number")
     return int(value)
 
@@ -242,7 +254,7 @@ def addresses(text: str) -> list[Address]:
             host = host[1:-1]
         elif ":" in host:
             host = ""
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise UsageError(
                 f"--response-address has {item.strip()!r}; each address has to be HOST:PORT, "
                 "several are separated by commas"
@@ -262,7 +274,7 @@ def port_range(text: str, environ: Mapping[str, str]) -> tuple[int, int] | None:
     if not text:
         return None
     low_text, dots, high_text = text.partition("..")
-    if not dots or not low_text.strip().isdigit() or not high_text.strip().isdigit():
+    if not dots or not low_text.strip().isdecimal() or not high_text.strip().isdecimal():
         raise UsageError(f"--port-range is {text!r}; it has to be LOW..HIGH, for instance 40000..42000")
     low, high = int(low_text), int(high_text)
     if low == high == 0:

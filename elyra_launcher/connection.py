@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 
+PREFIX = "elyra-kernel-"
+"""What private directories are called, and then this host's name: several may share TMPDIR."""
+
+ABANDONED_AGE = 60.0
+"""Seconds after which a directory that nobody holds locked was left by a launcher that was killed."""
+
 PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 
 
@@ -51,12 +57,18 @@ class ConnectionFile:
         self.info: dict[str, Any] = {}
         self.adopted = False
         self._directory = ""
+        self._lock = -1
+        self._base = ""
         name = os.path.basename(named) or "kernel.json"
         self.path = os.path.abspath(named or name)
         if named and os.path.exists(self.path):
             self._adopt()
         elif not named or not _is_private(os.path.dirname(self.path)):
-            self._directory = _private_directory(environ)
+            # YARN clears away a container's directory whatever becomes of its processes.
+            in_container = "CONTAINER_ID" in environ
+            self._base = os.path.abspath(os.getcwd() if in_container else environ.get("TMPDIR") or "/tmp")
+            self._directory = _private_directory(self._base)
+            self._lock = _lock(self._directory)
             self.path = os.path.join(self._directory, name)
 
     @property
@@ -104,13 +116,31 @@ class ConnectionFile:
         """Remove the file, and the directory if it was made for it."""
         if self.adopted:
             return
-        names = [self.path, self.path + ".new"]
-        if self._directory and os.path.isdir(self._directory):
-            names = [os.path.join(self._directory, name) for name in os.listdir(self._directory)]
-        for name in names:
-            _remove(os.unlink, name)
         if self._directory:
-            _remove(os.rmdir, self._directory)
+            _remove_directory(self._directory)
+        else:
+            for name in (self.path, self.path + ".new"):
+                _remove(os.unlink, name)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def remove_abandoned(self) -> None:
+        """Remove what launchers of this user on this host left that were killed."""
+        if not self._directory:
+            return
+        import time
+
+        before = time.time() - ABANDONED_AGE
+        try:
+            with os.scandir(self._base) as entries:
+                for entry in entries:
+                    if entry.name.startswith(_prefix()) and entry.path != self._directory:
+                        status = entry.stat(follow_symlinks=False)
+                        if status.st_uid == os.getuid() and status.st_mtime < before:
+                            _remove_unlocked(entry.path)
+        except OSError:
+            return  # nobody's task but the next one's
 
     def _adopt(self) -> None:
         import json
@@ -148,6 +178,38 @@ def _remove(how: Callable[[str], object], path: str) -> None:
         return  # never made, or the kernel's user put something of theirs there
 
 
+def _remove_directory(directory: str) -> None:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return  # somebody was faster
+    for name in names:
+        _remove(os.unlink, os.path.join(directory, name))
+    _remove(os.rmdir, directory)
+
+
+def _lock(directory: str) -> int:
+    """Hold a directory locked for as long as this process lives; return the descriptor, -1 if it cannot be."""
+    import fcntl
+
+    descriptor = -1
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by another, or a file system without locks
+        if descriptor >= 0:
+            os.close(descriptor)
+        return -1
+    return descriptor
+
+
+def _remove_unlocked(directory: str) -> None:
+    descriptor = _lock(directory)
+    if descriptor >= 0:
+        _remove_directory(directory)
+        os.close(descriptor)
+
+
 def _is_private(directory: str) -> bool:
     try:
         status = os.stat(directory)
@@ -156,10 +218,12 @@ def _is_private(directory: str) -> bool:
     return status.st_uid == os.getuid() and not status.st_mode & 0o077 and os.access(directory, os.W_OK)
 
 
-def _private_directory(environ: Mapping[str, str]) -> str:
-    # YARN clears away a container's directory whatever becomes of its processes.
-    base = os.getcwd() if "CONTAINER_ID" in environ else environ.get("TMPDIR") or "/tmp"
-    directory = os.path.join(os.path.abspath(base), "elyra-kernel-" + os.urandom(8).hex())
+def _prefix() -> str:
+    return f"{PREFIX}{os.uname().nodename}-"
+
+
+def _private_directory(base: str) -> str:
+    directory = os.path.join(base, _prefix() + os.urandom(8).hex())
     try:
         os.mkdir(directory, 0o700)
     except OSError as error:
@@ -192,19 +256,30 @@ def free_ports(ip: str, count: int, port_range: tuple[int, int] | None, retries:
     held: list[Any] = []
     try:
         for _ in range(count):
-            held.append(_bind_in_range(ip, port_range, retries) if port_range else _bind(ip, 0))
-            if held[-1] is None:
-                raise ConnectionFileError(
-                    f"no free port on {ip} between {port_range[0]} and {port_range[1]} after {retries} tries: "
-                    "widen --port-range or raise MAX_PORT_RANGE_RETRIES"
-                    if port_range
-                    else f"no free port on {ip}"
-                )
+            held.append(bound_socket(ip, port_range, retries))
         return [each.getsockname()[1] for each in held]
     finally:
         for each in held:
-            if each is not None:
-                each.close()
+            each.close()
+
+
+def bound_socket(ip: str, port_range: tuple[int, int] | None, retries: int) -> Any:
+    """Return a socket that listens at a port of the range, or at any.
+
+    Raises
+    ------
+    ConnectionFileError
+        If there is none.
+    """
+    bound = _bind_in_range(ip, port_range, retries) if port_range else _bind(ip, 0)
+    if bound is None and port_range:
+        raise ConnectionFileError(
+            f"no free port on {ip} between {port_range[0]} and {port_range[1]} after {retries} tries: "
+            "widen --port-range or raise MAX_PORT_RANGE_RETRIES"
+        )
+    if bound is None:
+        raise ConnectionFileError(f"no free port on {ip}")
+    return bound
 
 
 def is_free(ip: str, port: int) -> bool:
@@ -253,6 +328,43 @@ def bind_address(options: Options) -> str:
     return found.pop()
 
 
+RESOLVE_LIMIT = 3.0
+"""Seconds that a name server has, before the kernel is bound to all addresses and started."""
+
+
+def _resolve(host: str, port: int) -> Any:
+    """Return the first address of a name, like `socket.getaddrinfo`, but soon.
+
+    Raises
+    ------
+    OSError
+        If it has none, or the answer takes too long.
+    """
+    import socket
+
+    kind = socket.SOCK_DGRAM
+    try:
+        return socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST)[0]
+    except OSError:
+        pass  # a name
+    from threading import Thread
+
+    found: list[Any] = []
+
+    def look() -> None:
+        try:
+            found.extend(socket.getaddrinfo(host, port, type=kind))
+        except OSError:
+            return
+
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(RESOLVE_LIMIT)
+    if not found:
+        raise OSError(f"{host} cannot be resolved")
+    return found[0]
+
+
 def source_address(host: str, port: int) -> str:
     """Return the address from which this machine speaks to another."""
     if host == "localhost" or host.startswith("127."):
@@ -260,7 +372,7 @@ def source_address(host: str, port: int) -> str:
     import socket
 
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        family, kind, _, _, address = _resolve(host, port)
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing: a datagram socket only chooses its route
             return str(probe.getsockname()[0])

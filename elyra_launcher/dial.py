@@ -32,6 +32,9 @@ HESITATION = 0.3
 ATTEMPT_LIMIT = 4.0
 """Seconds that one attempt may take."""
 
+NEXT_LIMIT = 1.5
+"""Seconds after which the next of the addresses that a name stands for is tried instead."""
+
 MISMATCH = "it answered, but its certificate is not the server's (--public-key)"
 
 
@@ -83,6 +86,7 @@ class Attempt:
     def _connect(self) -> None:
         """Connect to the next of the addresses that the name stands for."""
         family, kind, number, _, address = self._found.pop(0)
+        self._wait(NEXT_LIMIT if self._found else ATTEMPT_LIMIT)
         try:
             self.sock = socket.socket(family, kind, number)
             self.sock.setblocking(False)
@@ -100,6 +104,7 @@ class Attempt:
             self._failed(os.strerror(code))
             return
         if self.sock is not None:
+            self._loop.unwatch(self.sock.fileno())
             self.sock.close()
             self.sock = None
         self._connect()
@@ -107,6 +112,9 @@ class Attempt:
     def _connected(self) -> None:
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self._loop.unwatch(self.sock.fileno())
+        if not code and self._found:  # this is the one
+            self._found = []
+            self._wait(ATTEMPT_LIMIT)
         if code:
             self._not_connected(code)
             return
@@ -139,7 +147,14 @@ class Attempt:
         else:
             self._failed(MISMATCH)
 
+    def _wait(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._too_late)
+
     def _too_late(self) -> None:
+        if self._found:
+            self._not_connected(errno.ETIMEDOUT)
+            return
         self._failed(f"no answer within {ATTEMPT_LIMIT:g} s")
 
     def _failed(self, problem: str) -> None:

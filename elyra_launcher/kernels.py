@@ -9,10 +9,12 @@ from .errors import UsageError
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
-    from typing import Mapping
+    from typing import Iterable, Mapping, Sequence, Tuple
 
     from .arguments import Options
     from .process import Process
+
+    Step = Tuple[str, Sequence[str]]
 
 
 def package_location() -> str:
@@ -33,7 +35,8 @@ class Kernel:
     """Any Jupyter kernel, started by its command.
 
     Derive from it for a kernel that wants more, and hand the class to `launch`. Every
-    method is a hook that may be overridden; none may block for long.
+    method is a hook that may be overridden. None may block: what takes longer than a moment
+    is a command of `preparation`.
 
     Parameters
     ----------
@@ -59,6 +62,13 @@ class Kernel:
     cancels_spark_jobs = False
     """Whether an interrupted cell ends its own Spark jobs. For the others the launcher cancels
     what runs; that is a moment later, and could hit a job of the next cell."""
+
+    restarts_in_place = True
+    """Whether the launcher can start the kernel again with the same ports. Otherwise the server
+    makes a new launch of it."""
+
+    ends_with_driver = False
+    """Whether the kernel lives in the JVM of the Spark driver, which then has to exit after it."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -88,8 +98,22 @@ class Kernel:
             command.append(word)
         return command
 
+    def preparation(self) -> Iterable[Step]:
+        """Return commands that run, one after the other, before the kernel's first start; here none.
+
+        Each comes with what it prepares, a few words that the user reads when it fails or
+        when the launch takes too long. It may be a generator, whose code runs between them.
+        """
+        return ()
+
     def before_start(self) -> None:
         """Do what has to be done each time before the kernel starts; here nothing."""
+
+    def before_exec(self) -> None:
+        """Do something in the kernel's own process, just before the command replaces it; here nothing.
+
+        This is the place for what a process does to itself: resource limits, niceness, a mask.
+        """
 
     def interrupt(self, process: Process) -> None:
         """Interrupt what the kernel does: here by SIGINT to its process group."""

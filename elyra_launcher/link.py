@@ -58,7 +58,8 @@ class Link(Channel):
         super().__init__(loop, owner)
         self._addresses = addresses
         self._fingerprint = fingerprint
-        self._proof = {"ticket": ticket}
+        # With the same nonce the ticket may be shown again, should the answer get lost; to others it is spent.
+        self._proof = {"ticket": ticket, "nonce": os.urandom(16).hex()}
         self._lease = protocol.LEASE
         self._ping = protocol.PING
         self._deadline = 0.0
@@ -90,7 +91,10 @@ class Link(Channel):
         self._notify(protocol.ERROR, {"code": code, "message": message, "output": output})
 
     def exit(self, report: dict[str, Any], answered: Callable[[dict[str, Any]], None]) -> None:
-        """Report the kernel's end; without an answer in time the launcher ends too."""
+        """Report the kernel's end; without an answer in time the launcher ends too.
+
+        Where the link breaks meanwhile there is no answer: the end is to be told again.
+        """
         self._number += 1
         number = self._number
         timer = self._loop.call_later(EXIT_ANSWER_LIMIT, lambda: answer(None))
@@ -191,13 +195,11 @@ class Link(Channel):
         self._sock = None
         if self._silence is not None:
             self._silence.cancel()
-        self._answers.pop(0, None)
+        self._answers.clear()
         if self.established:
             self.established = False
             self._deadline = time.monotonic() + self._lease
         self._owner.lost(reason)
-        for answer in list(self._answers.values()):
-            answer(None)
         if time.monotonic() > self._deadline:
             self._owner.gave_up(UnreachableError(f"the connection to the server was lost: {reason}"))
         else:

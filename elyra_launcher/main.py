@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from .arguments import InformationRequested, parse
+from .arguments import InformationRequested, parse, server_of
 from .errors import OK, LauncherError, UsageError
-from .kernels import kernel_for
+from .kernels import Kernel, kernel_for
 from .runner import Runner
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Callable, MutableMapping, Sequence
 
     from .arguments import Options
-    from .kernels import Kernel
 
 TICKET_VARIABLE = "ELYRA_LAUNCH_TICKET"
 TICKET_FILE = "elyra-ticket"
@@ -41,34 +40,60 @@ def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel
         ended; 64 for wrong arguments, 69 for a server that cannot be reached, 70 for a failure
         of the launcher, 73 for ports or a connection file that cannot be had, 75 for a server
         that rejects the launcher or is not the right one.
+
+    Raises
+    ------
+    RuntimeError
+        If this is not the main thread.
     """
+    threading = sys.modules.get("threading")  # where it was not imported there is one thread
+    if threading is not None and threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("elyra_launcher.launch() has to be called in the main thread: it handles signals")
+    ticket = take_ticket(os.environ)
+    arguments = sys.argv[1:] if argv is None else argv
+    problem: LauncherError | None = None
     try:
-        ticket = take_ticket(os.environ)
-        options = parse(sys.argv[1:] if argv is None else argv, os.environ)
+        options = parse(arguments, os.environ)
         if options.protocol_version == 2 and not ticket:
             raise UsageError(f"the launch has no ticket: neither {TICKET_VARIABLE} nor a file ./{TICKET_FILE} is there")
         chosen = (kernel or kernel_for)(options)
     except InformationRequested as asked:
         print(asked, end="")
         return OK
-    except LauncherError as error:
-        print(f"elyra_launcher: {error}\nTry: python -m elyra_launcher --help", file=sys.stderr)
-        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - a class of others
+        return _refuse(arguments, ticket, _explained(error, f"{getattr(kernel, '__name__', kernel)}() failed"))
     runner = Runner(chosen)
-    problem = None
     try:
         runner.start()
-    except LauncherError as error:
-        problem = error
-    except Exception as error:  # noqa: BLE001 - a hook of others, or a system without processes: the server is told
-        import traceback
-
-        traceback.print_exc()
-        problem = LauncherError(f"the kernel could not be started: {error!r}")
+    except Exception as error:  # noqa: BLE001 - a system without processes, for instance
+        problem = _explained(error, "the kernel could not be started")
     # While the kernel starts there is time for the rest.
     from .supervisor import Supervisor
 
     return Supervisor(runner, ticket).run(problem)
+
+
+def _explained(error: Exception, what: str) -> LauncherError:
+    """Return an error as one that the server can be told."""
+    if isinstance(error, LauncherError):
+        return error
+    import traceback
+
+    traceback.print_exc()
+    return LauncherError(f"{what}: {error!r}")
+
+
+def _refuse(arguments: Sequence[str], ticket: str, problem: LauncherError) -> int:
+    """Say why there is no launch: to the server too, if what was given is enough to reach it."""
+    if isinstance(problem, UsageError):
+        print("Try: python -m elyra_launcher --help", file=sys.stderr)
+    options = server_of(arguments) if ticket else None
+    if options is None:
+        print(f"elyra_launcher: {problem}", file=sys.stderr)
+        return problem.exit_code
+    from .supervisor import Supervisor
+
+    return Supervisor(Runner(Kernel(options)), ticket).run(problem)
 
 
 def take_ticket(environ: MutableMapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .errors import KernelStartError
+from .errors import KernelStartError, LauncherError
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -209,6 +209,8 @@ def _become(
         if before_exec is not None:
             before_exec()
         os.execvpe(command[0], list(command), environ)
+    except LauncherError as error:
+        os.write(problem, str(error).encode())
     except OSError as error:
         os.write(problem, (error.strerror or str(error)).encode())
     except BaseException as error:  # noqa: BLE001 - must never return into a second launcher

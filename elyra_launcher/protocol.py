@@ -61,6 +61,7 @@ SHUTDOWN = "shutdown"
 # States of a kernel in ``hello``, phases, and the answers to ``exit``.
 STARTING = "starting"
 RUNNING = "running"
+PHASE_PREPARING = "preparing"
 PHASE_KERNEL = "kernel"
 PHASE_SPARK = "spark"
 ACTION_END = "end"

@@ -14,7 +14,7 @@ import time
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping
+    from typing import Any, Callable, Mapping, Sequence
 
 #: Where Spark's ApplicationMaster finds the application's configuration, relative to the container's directory.
 CONTAINER_PROPERTIES = os.path.join("__spark_conf__", "__spark_conf__.properties")
@@ -22,6 +22,9 @@ CONTAINER_PROPERTIES = os.path.join("__spark_conf__", "__spark_conf__.properties
 #: The share of ``spark.yarn.am.waitTime`` after which a context that nobody has asked for is made all the same: the
 #: ApplicationMaster ends an application that has none when that time is over.
 WAIT_SHARE = 0.7
+
+#: The system property of the driver that names the RBackend of an R kernel, as `r_kernel.R` sets it.
+R_BACKEND = "elyra.rbackend"
 
 #: Spark's own default of ``spark.yarn.am.waitTime``, in seconds.
 DEFAULT_WAIT = 100.0
@@ -78,7 +81,7 @@ class SparkDriver:
         """Make a SparkContext if there is none: the ApplicationMaster does not wait for one for ever."""
         self._run("context", timeout=120)
 
-    def finish(self, ordinary: bool) -> None:
+    def finish(self, ordinary: bool, exit_jvm: bool = False) -> None:
         """Stop the context, so that the application can end.
 
         Parameters
@@ -86,13 +89,16 @@ class SparkDriver:
         ordinary : bool
             True when the kernel's end was an ordinary one. YARN then says SUCCEEDED, also for a kernel that never used
             Spark: an application without a context is otherwise a failed one.
+        exit_jvm : bool
+            True to let the JVM exit after an ordinary end, whatever threads the kernel left in it.
         """
-        self._run("finish" if ordinary else "stop", timeout=10)
+        self._run("finish" if ordinary else "stop", *(["exit"] if ordinary and exit_jvm else []), timeout=10)
 
-    def _run(self, verb: str, timeout: float) -> None:
+    def _run(self, *verbs: str, timeout: float) -> None:
         import subprocess
 
-        command = [sys.executable, "-m", __name__, verb]
+        verb = verbs[0]
+        command = [sys.executable, "-m", __name__, *verbs]
         try:
             subprocess.run(command, env=self._environ, stdin=subprocess.DEVNULL, timeout=timeout, check=True)
         except (OSError, subprocess.SubprocessError) as error:
@@ -123,13 +129,14 @@ class _Jvm:
     def __init__(self, environ: Mapping[str, str]) -> None:
         from py4j.java_gateway import GatewayParameters, JavaGateway
 
-        self.java: Any = JavaGateway(
+        self._gateway = JavaGateway(
             gateway_parameters=GatewayParameters(
                 port=int(environ["PYSPARK_GATEWAY_PORT"]),
                 auth_token=environ["PYSPARK_GATEWAY_SECRET"],
                 auto_convert=True,
             )
-        ).jvm
+        )
+        self.java: Any = self._gateway.jvm
 
     def companion(self, package: Any, name: str) -> Any:
         """Return a Scala object, the singleton that holds what Java would call static methods."""
@@ -146,7 +153,23 @@ class _Jvm:
         if context is not None:
             context.cancelAllJobs()
 
+    def close_r_backend(self) -> None:
+        """Let go of what an R kernel had in this JVM, if it was one: its threads would keep the JVM alive."""
+        name = self.java.System.clearProperty(R_BACKEND)
+        if not name:
+            return
+        from py4j.java_gateway import JavaObject
+
+        backend: Any = JavaObject(name, self._gateway._gateway_client)
+        group = backend.getClass().getDeclaredField("bossGroup")
+        group.setAccessible(True)
+        if group.get(backend) is not None:
+            # Before it does so itself, with two seconds of patience.
+            group.get(backend).shutdownGracefully(0, 0, self.java.java.util.concurrent.TimeUnit.SECONDS)
+        backend.close()
+
     def clear(self) -> None:
+        self.close_r_backend()
         context = self.context()
         if context is None:
             return
@@ -173,11 +196,20 @@ class _Jvm:
 
     def stop(self) -> bool:
         """Stop the context; False when there is none."""
+        self.close_r_backend()
         context = self.context()
         if context is None:
             return False
         context.stop()
         return True
+
+    def exit(self) -> None:
+        # It waits for this launcher's end (see toree_jvm.py), so there is no answer to wait for.
+        import threading
+
+        thread = threading.Thread(target=self.java.java.lang.System.exit, args=(0,), daemon=True)
+        thread.start()
+        thread.join(0.2)
 
     def finish(self) -> None:
         if not self.stop() and os.path.isfile(CONTAINER_PROPERTIES):
@@ -195,13 +227,13 @@ class _Jvm:
         client.stop()
 
 
-def main(verb: str) -> int:
-    """Do one thing in the driver's JVM.
+def main(arguments: Sequence[str]) -> int:
+    """Do things in the driver's JVM.
 
     Parameters
     ----------
-    verb : str
-        ``cancel``, ``clear``, ``context``, ``stop`` or ``finish``.
+    arguments : sequence of str
+        Of ``cancel``, ``clear``, ``context``, ``stop``, ``finish`` and ``exit``.
 
     Returns
     -------
@@ -214,13 +246,18 @@ def main(verb: str) -> int:
         "context": _Jvm.make_context,
         "stop": _Jvm.stop,
         "finish": _Jvm.finish,
+        "exit": _Jvm.exit,
     }
-    if verb not in verbs:
-        print(f"elyra_launcher.spark_driver: no such verb: {verb!r}; there are {', '.join(verbs)}", file=sys.stderr)
+    unknown = [verb for verb in arguments if verb not in verbs]
+    if unknown or not arguments:
+        named = repr(unknown[0]) if unknown else "none given"
+        print(f"elyra_launcher.spark_driver: no such verb: {named}; there are {', '.join(verbs)}", file=sys.stderr)
         return 64
-    verbs[verb](_Jvm(os.environ))
+    jvm = _Jvm(os.environ)
+    for verb in arguments:
+        verbs[verb](jvm)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) == 2 else ""))
+    sys.exit(main(sys.argv[1:]))

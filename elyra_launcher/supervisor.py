@@ -15,6 +15,7 @@ from . import __version__, protocol
 from .channel import Channel, Owner, open_channel
 from .errors import INTERNAL, OK, LauncherError, RequestError
 from .eventloop import Loop
+from .hooks import guarded
 from .kernels import importable_here
 from .parent import ParentWatch
 
@@ -35,7 +36,7 @@ RESTART_GRACE = 2.0
 """Seconds that a kernel has to end by itself before it is restarted."""
 
 REPORT_LIMIT = 12.0
-"""Seconds for which a failure waits for the server that it is to be told to."""
+"""Seconds for which a failure, or the kernel's end, waits for the server that it is to be told to."""
 
 
 class Ended(LauncherError):  # noqa: N818 - an end, not an error of anybody
@@ -70,11 +71,11 @@ class Supervisor(Owner):
         self._restarts = 0
         self._restarting = False
         self._requested = False
-        self._was_linked = False
         self._gave_up = False
         self._report: dict[str, Any] | None = None
         self._problem: LauncherError | None = None
         self._held: Timer | None = None
+        self._undelivered: Timer | None = None
         self._exit_code = OK
 
     def run(self, problem: LauncherError | None = None) -> int:
@@ -109,14 +110,14 @@ class Supervisor(Owner):
                 self._parent.close()
             self._loop.close()
             if self._driver is not None:
-                self._driver.finish(self._exit_code == OK)
+                self._driver.finish(self._exit_code == OK, exit_jvm=self._kernel.ends_with_driver)
         return self._exit_code
 
     def _begin(self, problem: LauncherError | None) -> None:
         """Dial the server and watch over kernel and parent."""
         if problem is not None:
             self._fail(problem)
-        self._runner.attach(self._loop, self._kernel_listens, self._kernel_ended)
+        self._runner.attach(self._loop, self._kernel_listens, self._kernel_ended, self._tell_phase)
         self._channel = open_channel(self._loop, self, self._kernel.options, self._ticket)
         try:
             self._channel.start()
@@ -130,6 +131,13 @@ class Supervisor(Owner):
         self._reap()  # it may have ended before its end was signalled
 
     # -- the kernel
+
+    def _tell_phase(self) -> None:
+        """Tell what a launch does that is not over."""
+        if self._runner.preparing:
+            self._channel.phase(protocol.PHASE_PREPARING, self._runner.preparing)
+        else:
+            self._channel.phase(protocol.PHASE_KERNEL, "the kernel's process was started")
 
     def _reap(self) -> None:
         try:
@@ -171,16 +179,18 @@ class Supervisor(Owner):
 
     def _deliver(self) -> None:
         """Tell the server how it ended, if there is one to be told, and end."""
+        if self._undelivered is not None:
+            self._undelivered.cancel()
         if self._channel.established:
             if self._problem is not None:
                 self._tell_problem(self._problem)
                 self._loop.stop()
             elif self._report is not None:
                 self._channel.exit(self._report, self._told)
-        elif self._was_linked or self._abandoned():
+        elif self._requested or self._abandoned():
             self._loop.stop()
         else:
-            self._loop.call_later(REPORT_LIMIT, self._loop.stop)
+            self._undelivered = self._loop.call_later(REPORT_LIMIT, self._loop.stop)
 
     def _abandoned(self) -> bool:
         """Whether the end came from outside, or from the server's absence: nobody waits for a report."""
@@ -234,11 +244,22 @@ class Supervisor(Owner):
 
     def _end_kernel(self, grace: float) -> None:
         self._restarting = False
+        self._runner.abandon()
         if not self._runner.process.alive:
             self._deliver()
             return
-        self._kernel.stop(self._runner.process)
+        self._stop(self._runner.process)
         self._kill_later(grace)
+
+    def _stop(self, process: Process) -> None:
+        """Ask the kernel to end; its class may know how."""
+        if not process.alive:
+            return
+        try:
+            guarded(self._kernel, "stop", lambda: self._kernel.stop(process))
+        except LauncherError as error:
+            _say(str(error))
+            _signal(process, signal.SIGTERM)
 
     def _kill_later(self, seconds: float) -> None:
         process = self._runner.process
@@ -249,7 +270,14 @@ class Supervisor(Owner):
             self._channel.error(problem.code, str(problem), self._runner.process.tail.lines())
 
     def _parent_died(self) -> None:
-        self._end_because("the process that started the launcher is gone", 128 + signal.SIGHUP)
+        if self._driver is None:
+            self._end_because("the process that started the launcher is gone", 128 + signal.SIGHUP)
+            return
+        # YARN clears away what is left of such a container in a quarter of a second: nothing else comes first.
+        self._driver = None
+        text = "the Spark driver's JVM, to which the kernel belongs, is gone: it was killed, or it crashed"
+        self._fail(Ended(text, 128 + signal.SIGHUP))
+        self._deliver()
 
     # -- what the channel calls
 
@@ -260,22 +288,24 @@ class Supervisor(Owner):
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "state": protocol.RUNNING if self._runner.listens else protocol.STARTING,
+            "restarts_in_place": self._kernel.restarts_in_place,
         }
         if self._runner.listens:
             told["connection"] = self._info()
         return told
 
     def linked(self) -> None:
-        self._was_linked = True
         if self._problem is not None or self._report is not None:
             self._deliver()
         elif self._runner.listens:
             self._channel.connection(self._info(), self._restarts)
         else:
-            self._channel.phase(protocol.PHASE_KERNEL, "the kernel's process was started")
+            self._tell_phase()
 
     def lost(self, reason: str) -> None:
         _say(f"the connection to the server broke ({reason}); dialling again")
+        if self._held is None and (self._report is not None or self._problem is not None):
+            self._deliver()  # what was on its way did not arrive
 
     def gave_up(self, error: LauncherError) -> None:
         self._gave_up = True
@@ -302,8 +332,12 @@ class Supervisor(Owner):
         return {"alive": _signal(self._runner.process, signum)}
 
     def _order_interrupt(self, params: dict[str, Any]) -> dict[str, Any]:
-        if self._runner.process.alive:
-            self._kernel.interrupt(self._runner.process)
+        process = self._runner.process
+        if process.alive:
+            try:
+                guarded(self._kernel, "interrupt", lambda: self._kernel.interrupt(process))
+            except LauncherError as error:
+                raise RequestError(protocol.INTERNAL_ERROR, str(error)) from error
         if self._driver is not None and not self._kernel.cancels_spark_jobs:
             self._loop.in_thread(self._driver.interrupted, _ignore)
         return {}
@@ -311,6 +345,8 @@ class Supervisor(Owner):
     def _order_restart(self, params: dict[str, Any]) -> dict[str, Any]:
         if self._requested or self._problem is not None:
             raise RequestError(protocol.INVALID_REQUEST, "the launcher is about to end")
+        if not self._kernel.restarts_in_place:
+            raise RequestError(protocol.INVALID_REQUEST, "this kernel cannot be restarted in place: launch it anew")
         if self._held is not None:
             self._held.cancel()
             self._held = None
@@ -323,7 +359,7 @@ class Supervisor(Owner):
         if params.get("now"):
             _signal(self._runner.process, signal.SIGKILL)
         else:
-            self._kernel.stop(self._runner.process)
+            self._stop(self._runner.process)
             self._kill_later(RESTART_GRACE)
         return {}
 
@@ -332,6 +368,7 @@ class Supervisor(Owner):
         seconds = float(grace) if isinstance(grace, (int, float)) and grace > 0 else 0.0
         self._requested = True
         self._restarting = False
+        self._runner.abandon()
         process = self._runner.process
         if not process.alive:
             self._exit_code = OK
@@ -339,13 +376,9 @@ class Supervisor(Owner):
         elif params.get("now"):
             _signal(process, signal.SIGKILL)
         else:
-            self._loop.call_later(seconds / 2, lambda: self._stop_if_alive(process))
+            self._loop.call_later(seconds / 2, lambda: self._stop(process))
             self._kill_later(seconds)
         return {}
-
-    def _stop_if_alive(self, process: Process) -> None:
-        if process.alive:
-            self._kernel.stop(process)
 
     def _info(self) -> dict[str, Any]:
         """Return the connection info as the server needs it."""

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from . import protocol
 from .channel import Channel
-from .connection import bind_address, free_ports, source_address
+from .connection import bind_address, bound_socket, source_address
 from .dial import format_address
 from .errors import LauncherError, RequestError, UnreachableError, UsageError
 from .eventloop import READ
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .eventloop import Loop
 
 SEND_LIMIT = 10.0
-"""Seconds for which the server is tried."""
+SEND_PAUSE = 0.5
+"""Seconds for which the server is tried, and between two tries."""
 
 ORDER_BYTES = 4096
 ORDER_LIMIT = 5.0
@@ -71,10 +72,7 @@ class Version1(Channel):
         """
         self._encrypt({})  # a key of another kind is found out now
         ip = bind_address(self._options)
-        port = free_ports(ip, 1, self._options.port_range, self._options.port_retries)[0]
-        self._listener = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((ip, port))
+        self._listener = bound_socket(ip, self._options.port_range, self._options.port_retries)
         self._listener.listen(ORDERS_AT_ONCE)
         self._listener.setblocking(False)
         self._loop.watch(self._listener.fileno(), READ, self._accept)
@@ -85,8 +83,7 @@ class Version1(Channel):
         if restart or self._listener is None:
             return
         payload = self._encrypt({**info, "comm_port": self._listener.getsockname()[1]})
-        addresses = self._options.addresses
-        self._loop.in_thread(lambda: send(payload, addresses), self._sent)
+        self._send(payload, time.monotonic() + SEND_LIMIT)
 
     def close(self) -> None:
         for sock in [*self._orders.values(), *([self._listener] if self._listener else [])]:
@@ -101,8 +98,14 @@ class Version1(Channel):
     def _encrypt(self, info: dict[str, Any]) -> bytes:
         return encrypt(info, self._options.public_key)
 
-    def _sent(self, problems: dict[str, str]) -> None:
-        if problems:
+    def _send(self, payload: bytes, deadline: float) -> None:
+        addresses = self._options.addresses
+        self._loop.in_thread(lambda: send(payload, addresses), lambda problems: self._sent(payload, deadline, problems))
+
+    def _sent(self, payload: bytes, deadline: float, problems: dict[str, str]) -> None:
+        if problems and time.monotonic() + SEND_PAUSE < deadline:
+            self._loop.call_later(SEND_PAUSE, lambda: self._send(payload, deadline))
+        elif problems:
             text = "; ".join(f"{address}: {problem}" for address, problem in problems.items())
             self._owner.gave_up(UnreachableError(f"the server cannot be reached: {text}"))
 
@@ -193,23 +196,19 @@ def encrypt(info: dict[str, Any], public_key: str) -> bytes:
 
 
 def send(payload: bytes, addresses: list[Address]) -> dict[str, str]:
-    """Send a payload to the first address that takes it; blocks.
+    """Send a payload once to the first address that takes it; blocks.
 
     Returns
     -------
     dict of str to str
         What happened at each address; empty if one took it.
     """
-    deadline = time.monotonic() + SEND_LIMIT
-    while True:
-        problems = {}
-        for address in addresses:
-            try:
-                with socket.create_connection(address, 4.0) as sock:
-                    sock.sendall(payload)
-                return {}
-            except OSError as error:
-                problems[format_address(address)] = error.strerror or str(error)
-        if time.monotonic() + 0.5 > deadline:
-            return problems
-        time.sleep(0.5)
+    problems = {}
+    for address in addresses:
+        try:
+            with socket.create_connection(address, 4.0) as sock:
+                sock.sendall(payload)
+            return {}
+        except OSError as error:
+            problems[format_address(address)] = error.strerror or str(error)
+    return problems

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -68,6 +69,9 @@ class InstallApp(JupyterApp):
     python = Unicode(
         help="Python on the workers, which has ipykernel; by default python3, for python_local the one that runs this."
     ).tag(config=True)
+    rscript = Unicode(
+        help="Rscript on the workers, whose R has IRkernel, for kernelspecs of R; by default the one in PATH."
+    ).tag(config=True)
     yarn_endpoint = Unicode(
         help="URL of YARN's ResourceManager, as http://host:8088/ws/v1/cluster; by default the server's."
     ).tag(config=True)
@@ -100,6 +104,7 @@ class InstallApp(JupyterApp):
         "display-name": "InstallApp.display_name",
         "spark-home": "InstallApp.spark_home",
         "python": "InstallApp.python",
+        "rscript": "InstallApp.rscript",
         "yarn-endpoint": "InstallApp.yarn_endpoint",
         "remote-hosts": "InstallApp.remote_hosts",
         "launch-timeout": "InstallApp.launch_timeout",
@@ -194,6 +199,8 @@ class InstallApp(JupyterApp):
                 env["PYSPARK_PYTHON"] = self.python
         else:
             env["PYSPARK_PYTHON"] = self.python or ("python3" if elsewhere else sys.executable)
+        if self.rscript and spec["language"] == "R":
+            env["LAUNCH_OPTS"] = f"{env['LAUNCH_OPTS']} --rscript {shlex.quote(self.rscript)}".strip()
         path.write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
 
     def _configure_spark(self, env: dict[str, str]) -> None:

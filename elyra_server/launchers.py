@@ -75,12 +75,14 @@ class Launcher:
         self.connection: dict[str, Any] | None = None
         self.restarts = 0
         self.restart_expected = False
+        self.restarts_in_place = True
         loop = asyncio.get_running_loop()
         self.reported: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.ended: asyncio.Future[KernelEnd] = loop.create_future()
         self.gone = asyncio.Event()
         self._ending = False
         self._held = False
+        self._nonce = ""
         self._tokens: list[str] = []
         self._lease_timer: asyncio.TimerHandle | None = None
 
@@ -89,17 +91,26 @@ class Launcher:
     def accept(self, params: protocol.Message) -> bool:
         """Say whether this ``hello`` proves that it comes from this launcher.
 
-        A ticket is good for one use. Of the resume tokens the last two are: the answer that
-        carried the last one may have been lost with its connection.
+        A ticket is good for one use: by whoever showed it first, until it said more than ``hello``. Of
+        the resume tokens the last two are good. The answer to the last ``hello`` may have been lost with
+        its connection.
         """
         ticket, token = text_of(params, "ticket"), text_of(params, "resume")
         if ticket:
-            if self.ticket is None or not _equal(ticket, self.ticket):
-                return False
-            self.ticket = None
-            return True
+            return self._accept_ticket(ticket, text_of(params, "nonce", 100))
         known = [_equal(token, each) for each in self._tokens]
-        return bool(token) and any(known)
+        if not token or not any(known):
+            return False
+        self.ticket = None
+        return True
+
+    def _accept_ticket(self, ticket: str, nonce: str) -> bool:
+        if self.ticket is None or not _equal(ticket, self.ticket):
+            return False
+        if self._tokens and not (self._nonce and _equal(nonce, self._nonce)):
+            return False
+        self._nonce = nonce
+        return True
 
     def attach(self, params: protocol.Message) -> str:
         """Note a new connection and return the token for the one after it."""
@@ -109,6 +120,7 @@ class Launcher:
             self._lease_timer.cancel()
         self.lost.clear()
         self.host = text_of(params, "host", 255) or self.host
+        self.restarts_in_place = params.get("restarts_in_place") is not False
         self._tokens = [*self._tokens[-1:], secrets.token_hex(32)]
         return self._tokens[-1]
 
@@ -127,6 +139,7 @@ class Launcher:
 
     def receive(self, method: str, params: protocol.Message) -> protocol.Message:
         """Handle a message of the launcher and return the answer."""
+        self.ticket = None  # it got the answer to its ticket
         if method == protocol.PHASE:
             self.phase = " ".join(filter(None, (text_of(params, "phase", 100), text_of(params, "detail", 400))))
         elif method == protocol.CONNECTION:
@@ -145,7 +158,7 @@ class Launcher:
     def alive(self) -> bool:
         """Whether there is a launcher that could restart its kernel in place."""
         over = self._ending or self.gone.is_set() or (self.ended.done() and not self._held)
-        return self.connection is not None and not over
+        return self.restarts_in_place and self.connection is not None and not over
 
     @property
     def ending(self) -> bool:
@@ -160,6 +173,7 @@ class Launcher:
     def renew_ticket(self) -> str:
         """Return a new ticket, for another try to start the launcher; the old one is worth nothing any more."""
         self.ticket = secrets.token_hex(32)
+        self._tokens, self._nonce = [], ""
         return self.ticket
 
     async def request(self, method: str, params: dict[str, Any] | None = None, timeout: float = 10.0) -> dict[str, Any]:
@@ -255,10 +269,11 @@ class Launcher:
         # A kernel that ends while it is replaced is part of the restart.
         if self._held and self.restart_expected:
             return {"action": protocol.ACTION_HOLD, "seconds": RESTART_TIMEOUT}
-        hold = started and not self._ending and (self.restart_expected or crashed)
+        wanted = started and not self._ending
+        hold = self.restarts_in_place and wanted and (self.restart_expected or crashed)
         self._held = hold
         number = code if isinstance(code, int) else 0
-        self._finish(KernelEnd(reason, restartable=hold and crashed, code=number))
+        self._finish(KernelEnd(reason, restartable=wanted and crashed, code=number))
         if not self.reported.done():
             self._fail(f"The kernel ended before it was ready. {reason}")
         if not hold:

@@ -4,7 +4,8 @@ This is how the server's managers run kernels, and, as the entry point
 ``elyra-provisioner``, how any other Jupyter application does: JupyterLab, nbclient,
 papermill or a bare `KernelManager`. It turns jupyter_client's calls into those of a
 process proxy, on the service's loop, and knows what a restart means: the launcher
-stays, and starts a new kernel on the same ports.
+stays, and starts a new kernel on the same ports. Where that cannot be, there is a new
+launch.
 """
 
 from __future__ import annotations
@@ -111,9 +112,14 @@ class ProcessProxyProvisioner(LocalProvisioner):
         if self.settings.test_block_launch > 0:
             await asyncio.sleep(self.settings.test_block_launch)
         if self._launcher is not None and self._launcher.alive:
-            return self._started(await self._launcher.restart(now=True))
+            try:
+                return self._started(await self._launcher.restart(now=True))
+            except LaunchError as error:
+                if self._launcher.ending:  # it was told to end meanwhile
+                    raise
+                self.log.warning("Kernel %s: %s It is launched anew.", self.kernel_id, error)
         if self._remote:
-            await self._release(now=True)  # what is left of a kernel that died
+            await self._release(now=True)  # what is left of a kernel that died, or is not restarted in place
         if self.process_proxy is None:
             self.process_proxy = await in_thread(self._proxy_class, self.parent)
         try:

@@ -25,6 +25,7 @@ from pathlib import Path
 import elyra_launcher
 
 PACKAGE = "elyra_launcher"
+SOURCES = (".py", ".R")
 PREFIX = "elyra-server-"
 LOCK = "lock"
 """A file that the process which owns the directory holds locked as long as it lives."""
@@ -74,8 +75,9 @@ def launcher_zip() -> Path:
         if not path.exists():
             partial = path.with_suffix(".partial")
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-                for module in sorted(_source().rglob("*.py")):
-                    archive.write(module, Path(PACKAGE) / module.relative_to(_source()))
+                for file in sorted(_source().rglob("*")):
+                    if file.suffix in SOURCES:
+                        archive.write(file, Path(PACKAGE) / file.relative_to(_source()))
             partial.rename(path)
     return path
 

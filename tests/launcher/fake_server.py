@@ -62,6 +62,8 @@ class FakeServer:
         self.ticket = secrets.token_hex(32)
         self.resume = ""
         self.accepts = True
+        self.loses_answers = 0
+        self.nonce = ""
         self.on_exit: dict[str, Any] = {"action": "end"}
         self.received: list[protocol.Message] = []
         self.raw = b""
@@ -126,11 +128,17 @@ class FakeServer:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def stop_listening(self) -> None:
-        """Refuse new connections from now on."""
+        """Refuse new connections from now on, until `listen_again`."""
         # close() alone would leave the thread in accept() holding the port.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def listen_again(self) -> None:
+        """Take new connections at the same port."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._threads.append(threading.Thread(target=self._accept, daemon=True))
+        self._threads[-1].start()
 
     def close(self) -> None:
         self.stop_listening()
@@ -167,6 +175,9 @@ class FakeServer:
             answer = self._greet(number, message["params"])
         elif message.get("method") == protocol.EXIT:
             answer = protocol.result(number, self.on_exit)
+        if message.get("method") == protocol.HELLO and self.loses_answers:
+            self.loses_answers -= 1
+            raise ConnectionAbortedError("the answer got lost")
         if answer is not None:
             sock.sendall(protocol.encode(answer))
         with self._changed:
@@ -180,9 +191,11 @@ class FakeServer:
             self._changed.notify_all()
 
     def _greet(self, number: Any, params: dict[str, Any]) -> protocol.Message:
+        again = self.nonce and params.get("nonce") == self.nonce
         known = params.get("ticket") == self.ticket or (self.resume and params.get("resume") == self.resume)
-        if not known or not self.accepts:
+        if not (known or again) or not self.accepts:
             return protocol.error(number, protocol.REJECTED, "the ticket is not valid")
         self.ticket = ""
+        self.nonce = params.get("nonce", "")
         self.resume = secrets.token_hex(16)
         return protocol.result(number, {"resume": self.resume, "lease": self.lease, "ping": self.ping})

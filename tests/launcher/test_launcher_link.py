@@ -1,8 +1,10 @@
 """The link to the server: proofs, hostile lines, redialling, the lease."""
 
 import json
+import signal
 import socket
 
+import psutil
 import pytest
 from launching import Client, server_arguments, shut_down
 
@@ -47,6 +49,47 @@ def test_a_used_ticket_is_rejected(server, start):
     started = start(*server_arguments(server), ELYRA_LAUNCH_TICKET="0" * 64)
     assert started.wait() == 75
     assert "ticket" in started.text
+
+
+def test_a_launch_survives_the_loss_of_the_answer_to_its_ticket(server, launch):
+    server.loses_answers = 1
+    started = launch()
+    with Client(server.wait_for("connection")["connection"]) as client:
+        assert client.run("1 + 1") == ("ok", "2")
+    shut_down(server, started)
+
+
+def end_kernel_unheard(server, started):
+    """Let the kernel die while the server is away, and return its connection info."""
+    connection = server.wait_for("connection")["connection"]
+    server.stop_listening()
+    server.cut()
+    kernel = psutil.Process(connection["pid"])
+    kernel.kill()
+    psutil.wait_procs([kernel], 10)
+    return connection
+
+
+def test_a_kernel_that_dies_while_the_link_is_broken_is_reported_later(server, launch):
+    started = launch()
+    end_kernel_unheard(server, started)
+    server.listen_again()
+    assert server.wait_for("exit")["signal"] == signal.SIGKILL
+    assert started.wait() == 128 + signal.SIGKILL
+
+
+def test_a_kernel_that_died_while_the_link_was_broken_can_be_restarted(server, launch):
+    server.on_exit = {"action": "hold", "seconds": 20}
+    started = launch()
+    first = end_kernel_unheard(server, started)
+    server.listen_again()
+    server.wait_for("exit")
+    server.request("restart", {"now": True})
+    second = server.wait_for("connection", 2)["connection"]
+    assert second["shell_port"] == first["shell_port"]
+    with Client(second) as client:
+        assert client.run("1") == ("ok", "1")
+    shut_down(server, started)
 
 
 def test_a_launch_without_a_ticket_says_what_is_missing(server, start):
@@ -108,6 +151,35 @@ def test_every_address_of_a_name_is_tried(server, monkeypatch):
     loop.run()
     attempt.give_up()
     loop.close()
+    assert results == [None]
+
+
+def test_an_address_of_a_name_that_does_not_answer_is_not_waited_for(server, monkeypatch):
+    full = socket.socket()
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    # Whoever connects next gets no answer, as from an address that a firewall swallows.
+    fillers = [socket.socket() for _ in range(4)]
+    for each in fillers:
+        each.setblocking(False)
+        each.connect_ex(full.getsockname())
+    places = [full.getsockname(), ("127.0.0.1", server.port)]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place) for place in places]
+    loop, results = Loop(), []
+
+    def done(_, problem):
+        results.append(problem)
+        loop.stop()
+
+    monkeypatch.setattr(dial.socket, "getaddrinfo", lambda *args, **more: found)
+    monkeypatch.setattr(dial, "NEXT_LIMIT", 0.2)
+    attempt = dial.Attempt(loop, ("a.name", 1), server.fingerprint, done)
+    attempt.start()
+    loop.run()
+    attempt.give_up()
+    loop.close()
+    for each in [full, *fillers]:
+        each.close()
     assert results == [None]
 
 

@@ -1,6 +1,7 @@
 """The launcher as a process: how it ends, what it leaves, where it runs, what it takes."""
 
 import ast
+import os
 import signal
 import subprocess
 import sys
@@ -112,6 +113,53 @@ def test_usage_help_and_version_on_the_command_line(tmp_path):
     assert wrong.returncode == 64
     assert "HOST:PORT" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port-range", "1..x"], "--port-range is '1..x'"),
+        (["--port-range", "²..5"], "--port-range is '²..5'"),
+        (["--", "no-placeholder"], "no {connection_file}"),
+        (["--kernel-class-name"], "--kernel-class-name needs a value"),
+    ],
+)
+def test_arguments_that_make_no_launch_are_told_to_the_server(server, launch, arguments, words):
+    started = launch(*arguments)
+    problem = server.wait_for("error")
+    assert (started.wait(), problem["code"]) == (64, "usage")
+    assert words in problem["message"]
+    assert words in started.text
+    assert "Traceback" not in started.text
+
+
+def test_what_a_killed_launcher_left_is_removed_by_the_next_one(server, make_server, start, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    options = {"TMPDIR": str(shared), "ELYRA_LAUNCH_TICKET": server.ticket}
+    killed = start(*server_arguments(server), **options)
+    with Client(server.wait_for("connection")["connection"]) as client:
+        client.run("1")
+    killed.was_killed = True
+    killed.process.kill()
+    assert killed.gone()
+    killed.wait()
+    (left,) = shared.iterdir()
+    os.utime(left, (0, 0))
+    others = [make_server(), make_server()]
+    started = []
+    for each in others:
+        options["ELYRA_LAUNCH_TICKET"] = each.ticket
+        started.append(start(*server_arguments(each), **options))
+        each.wait_for("connection")
+        each.request("signal", {"signum": 0})
+        # What belongs to a launcher that lives stays, however old it is.
+        assert not left.exists()
+        assert len(list(shared.iterdir())) == len(started)
+        os.utime(next(shared.iterdir()), (0, 0))
+    for each, launcher in zip(others, started, strict=True):
+        shut_down(each, launcher)
+    assert list(shared.iterdir()) == []
 
 
 def test_without_a_server_a_kernel_is_supervised(start, tiny_kernel):

@@ -1,0 +1,1 @@
+../../ir_local/bin/run.sh
