@@ -208,6 +208,13 @@ class Runner:
 
     def _environment(self) -> dict[str, str]:
         environ = {name: value for name, value in os.environ.items() if name not in SECRETS}
+        # Over ssh the launcher's package comes with the launch; the kernel's PYTHONPATH stays as the user has it.
+        own, paths = os.environ.get("ELYRA_LAUNCHER_PATH"), environ.get("PYTHONPATH", "").split(os.pathsep)
+        if own in paths:
+            paths.remove(own)
+            environ["PYTHONPATH"] = os.pathsep.join(paths)
+            if not paths:
+                del environ["PYTHONPATH"]
         if self._options.kernel_id:
             environ["KERNEL_ID"] = self._options.kernel_id
         return environ

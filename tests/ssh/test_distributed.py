@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from conftest import nothing_left
+import os
+import re
+import sys
+
+from client import Kernel
+from front import Front, nothing_left, until
 
 
 def test_a_kernel_on_another_host_behaves_as_any_other(start, w1):
@@ -16,3 +21,116 @@ def test_a_kernel_on_another_host_behaves_as_any_other(start, w1):
     assert kernel.value("6 * 7") == "42"
     kernel.delete()
     assert nothing_left(w1)
+
+
+def test_nothing_of_a_launch_is_visible_on_the_host(start, server, w1):
+    kernel = start("w1", KERNEL_PASSWORD="open sesame")
+    lines = "\n".join(w1.processes())
+    assert kernel.id in lines
+    assert "open sesame" not in lines
+    assert "ticket" not in lines.lower()
+    # Where it was unpacked nobody else can look.
+    (place,) = w1.run("sh", "-c", "stat -c %a:%n /tmp/*").split()
+    assert re.fullmatch(r"1?700:/tmp/elyra-landing-\w+", place)
+    variables = kernel.value("import os; print(*os.environ)")
+    assert "TICKET" not in variables
+    assert "JUPYTER_DATA_DIR" not in variables
+    assert kernel.value("import os; print(os.environ['HOME'])") == str(w1.directory / "root")
+    assert "elyra-landing" not in kernel.value("import sys; print(sys.path, os.environ.get('PYTHONPATH'))")
+
+
+def test_launches_share_one_connection(start, hosts, w1):
+    start("w1")
+    before = w1.logins()
+    start("w1")
+    start("w1")
+    assert w1.logins() == before
+    assert w1.sessions() == 1
+
+
+def test_the_worker_needs_no_package_of_ours(start, server, w2):
+    def bare(spec):
+        spec["argv"] = [
+            *("/usr/bin/env", "-u", "ELYRA_LAUNCHER_PATH", sys.executable, "-m", "elyra_launcher"),
+            *("{connection_file}", "--RemoteProcessProxy.response-address", "{response_address}"),
+        ]
+
+    server.add("bare", change=bare, remote_hosts="w2")
+    kernel = start("bare")
+    found = kernel.value("import psutil; print(psutil.Process().parent().environ().get('PYTHONPATH'))")
+    assert found.startswith("/tmp/elyra-landing-")
+    kernel.delete()
+    assert nothing_left(w2)
+
+
+def test_round_robin_takes_the_hosts_in_turn(start):
+    names = [start("spread").value("import os; print(os.uname().nodename)") for _ in range(6)]
+    assert sorted(names) == ["w1", "w1", "w2", "w2", "w3", "w3"]
+    assert names[:3] == names[3:]
+
+
+def test_least_connection_evens_out(start, server):
+    server.add("least", remote_hosts="w1,w2", load_balancing_algorithm="least-connection")
+    first = [start("w1"), start("w1")]
+    assert {start("least").value("import os; print(os.uname().nodename)") for _ in range(2)} == {"w2"}
+    for kernel in first:
+        kernel.delete()
+    until(lambda: start("least").value("import os; print(os.uname().nodename)") == "w1")
+
+
+def test_a_client_chooses_among_the_hosts_and_no_other(start, server):
+    kernel = start("spread", KERNEL_REMOTE_HOST="w2")
+    assert kernel.value("import os; print(os.uname().nodename)") == "w2"
+    error, _ = server.fail("spread", KERNEL_REMOTE_HOST="elsewhere.example")
+    assert "KERNEL_REMOTE_HOST='elsewhere.example' is not one of the hosts: w1, w2, w3" in error.message
+
+
+def test_this_host_is_started_on_without_ssh(start, server, w1):
+    server.add("here", remote_hosts=f"{w1.gateway}")
+    before = w1.logins()
+    kernel = start("here")
+    assert kernel.value("import os; print(os.uname().nodename)") == os.uname().nodename
+    assert w1.logins() == before
+
+
+def test_a_launcher_that_is_killed_is_noticed_and_cleared_away(start, w1):
+    kernel = start("w1")
+    pid = kernel.value("import os; print(os.getppid())")
+    w1.run("kill", "-KILL", pid)
+    until(lambda: kernel.get()["execution_state"] == "dead")
+    assert "on host w1 ended without a word" in kernel.get()["reason"]
+    assert nothing_left(w1)
+
+
+def test_a_keeper_that_is_killed_takes_its_kernel_along(start, w1):
+    kernel = start("w1")
+    launcher = kernel.value("import os; print(os.getppid())")
+    keeper = w1.run("ps", "-o", "ppid=", launcher).strip()
+    w1.run("kill", "-KILL", keeper)
+    until(lambda: kernel.get()["execution_state"] == "dead")
+    kernel.delete()
+    assert nothing_left(w1)
+
+
+def test_the_server_s_end_is_that_of_its_kernels(hosts, tmp_path, w1, w2):
+    with Front(tmp_path, hosts) as server:
+        server.add("both", remote_hosts="w1,w2")
+        for _ in range(4):
+            Kernel(server, "both")
+        assert server.stop() == 0
+    assert nothing_left(w1)
+    assert nothing_left(w2)
+    until(lambda: w1.sessions() + w2.sessions() == 0)
+
+
+def test_output_of_the_launch_is_kept_on_the_host(hosts, tmp_path, w1):
+    logs = w1.directory / "root" / "logs"
+    with Front(tmp_path, hosts, ELYRA_KERNEL_LOG_DIR="~/logs") as server:
+        server.add("w1", remote_hosts="w1")
+        kernel = Kernel(server, "w1")
+        kernel.value("import os; os.system('echo written by the kernel')")
+        kernel.delete()
+        (log,) = logs.iterdir()
+        until(lambda: "written by the kernel" in log.read_text())
+        assert log.name == f"kernel-{kernel.id}.log"
+        assert oct(log.stat().st_mode)[-3:] == "600"
