@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -24,7 +25,12 @@ from pathlib import Path
 from demo.server import end_with_parent
 
 PASSWORD = "correct horse"
-USERS = {"alice": "/bin/bash", "bob": "/usr/sbin/nologin"}
+GREETING = """#!/bin/bash
+echo '*** Welcome, and mind the gap ***'
+echo 'No unauthorized use' >&2
+exec /bin/bash "$@"
+"""
+USERS = {"alice": "/bin/bash", "bob": "/usr/sbin/nologin", "carol": "{directory}/greeting"}
 """Users that only the test hosts have, with their shells; PASSWORD is that of all."""
 
 START_LIMIT = 20.0
@@ -35,6 +41,14 @@ INIT = """
 set -e
 hostname "$1"
 mount -t tmpfs -o mode=1777,size="$3" tmpfs /tmp
+# All users can read this Python, also where it is in a home that others cannot enter.
+mkdir -p "$2/python"
+mount --bind "$4" "$2/python"
+case $4 in /root/*)
+    mount -t tmpfs -o mode=755 tmpfs /root
+    mkdir -p "$4"
+    mount --bind "$2/python" "$4" ;;
+esac
 mount --bind "$2/passwd" /etc/passwd
 mount --bind "$2/shadow" /etc/shadow
 mkdir -p /run/sshd
@@ -117,7 +131,7 @@ class Host:
         self._write_files()
         isolate = ["unshare", "--net", "--mount", "--uts", "--pid", "--ipc", "--mount-proc", "--fork", "--kill-child"]
         self._process = subprocess.Popen(
-            [*isolate, "sh", "-c", INIT, "sh", self.name, str(self.directory), size],
+            [*isolate, "sh", "-c", INIT, "sh", self.name, str(self.directory), size, sys.base_prefix],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.directory / "init.log").open("wb"),
@@ -173,11 +187,15 @@ class Host:
 
     def logins(self) -> int:
         """Return how many logins there were."""
-        return (self.directory / "sshd.log").read_text().count("Accepted ")
+        return len(re.findall(r"Accepted \w+ for", (self.directory / "sshd.log").read_text()))
 
     def filter(self) -> None:
         """Let nothing in but ssh, and nothing out but its answers."""
         self._nft(ONLY_SSH % self.port)
+
+    def unfilter(self) -> None:
+        """Take the filter away."""
+        self._nft("delete table inet elyra\n")
 
     def cut(self) -> None:
         """Lose all packets, without a word, as a network does that is gone."""
@@ -207,6 +225,8 @@ class Host:
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / "host_key"))
         settings = SSHD.format(port=self.port, directory=self.directory) + self._options
         (self.directory / "sshd_config").write_text(settings)
+        (self.directory / "greeting").write_text(GREETING)
+        (self.directory / "greeting").chmod(0o755)
         digest = _run("openssl", "passwd", "-6", PASSWORD).strip()
         shadow = ""
         passwd = Path("/etc/passwd").read_text().replace(":/root:", f":{self.directory / 'root'}:")
@@ -214,7 +234,7 @@ class Host:
             home = self.directory / name
             home.mkdir()
             os.chown(home, number, number)
-            passwd += f"{name}:x:{number}:{number}::{home}:{shell}\n"
+            passwd += f"{name}:x:{number}:{number}::{home}:{shell.format(directory=self.directory)}\n"
             shadow += f"{name}:{digest}:19000:0:99999:7:::\n"
         (self.directory / "passwd").write_text(passwd)
         (self.directory / "shadow").write_text(f"root:{digest}:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n{shadow}")

@@ -32,6 +32,9 @@ from elyra_server.ssh.pack import LAUNCHER, Pack, landing_source
 ARRIVAL_LIMIT = 20.0
 """Seconds from the order to the launcher's process; a worker may be busy with other kernels."""
 
+ANSWER_LIMIT = 4.5
+"""Seconds for the answer of a host that there is a connection to."""
+
 END_LIMIT = 15.0
 
 # Reads the rest of the program from its input. It has no single quotes, so that any shell takes it as one word.
@@ -113,7 +116,7 @@ class Session(threading.Thread):
         deadline = time.monotonic() + ARRIVAL_LIMIT
         while self._channel is None:
             try:
-                self._channel = self._transport.open_session(timeout=ARRIVAL_LIMIT)
+                self._channel = self._transport.open_session(timeout=ANSWER_LIMIT)
             except paramiko.ChannelException:
                 # The host allows fewer sessions than we have now: others end soon.
                 if time.monotonic() > deadline or self._closed:
@@ -306,7 +309,10 @@ class RemoteCommand:
         self._over.set()
         target = self.connection.target
         if isinstance(outcome, Exception):
-            self._fail(f"Host {target}: the connection broke while the launch was sent ({outcome}).")
+            self._fail(
+                f"Host {target}: there is a connection to it, but it does not take the launch ({outcome}). "
+                "Check that the host is up, and the network between."
+            )
         elif outcome == 127:
             self._fail(
                 f"Host {target}: there is no {self._python}. Install Python 3.8 or later there, or name it in the "

@@ -283,12 +283,25 @@ def authenticate(transport: paramiko.Transport, target: Target) -> None:
             tried.append(f"{description} (the host hung up: {error or 'no reason given'})")
             break
         tried.append(description)
+    if not accepted and transport.is_active():
+        accepted = _accepted(transport, target)
     offers = f" It accepts {', '.join(sorted(accepted))}." if accepted else ""
     raise HostError(
         f"Host {target}: it refused the login. Tried: {'; '.join(tried) or 'nothing, there is no key and no password'}."
         f"{offers} Put the public key into ~/.ssh/authorized_keys of {target.user} there (ssh-copy-id), name the right "
         "user (ELYRA_REMOTE_USER) or key (IdentityFile in ~/.ssh/config), or set ELYRA_REMOTE_PWD."
     )
+
+
+def _accepted(transport: paramiko.Transport, target: Target) -> list[str]:
+    """Ask a host that refused everything what it would have liked."""
+    try:
+        transport.auth_none(target.user)
+    except paramiko.BadAuthenticationType as error:
+        return list(error.allowed_types)
+    except (paramiko.SSHException, EOFError, OSError):
+        return []
+    return []
 
 
 def _proofs(transport: Any, target: Target, tried: list[str]) -> Any:
@@ -302,7 +315,7 @@ def _proofs(transport: Any, target: Target, tried: list[str]) -> Any:
             continue
         try:
             key = paramiko.PKey.from_path(file)
-        except paramiko.PasswordRequiredException:
+        except (paramiko.PasswordRequiredException, TypeError):  # the latter from cryptography
             tried.append(f"not {file}, which has a passphrase: load it into an agent")
         except (paramiko.SSHException, OSError, ValueError, paramiko.UnknownKeyType) as error:
             tried.append(f"not {file}, which cannot be read ({error})")

@@ -29,7 +29,8 @@ class Front(Server):
             **environ,
         }
         super().__init__(directory, environ)
-        self.environ.pop("SSH_AUTH_SOCK", None)
+        if "SSH_AUTH_SOCK" not in environ:
+            self.environ.pop("SSH_AUTH_SOCK", None)
         self.home = home
 
     def add(self, name, base="python_distributed", change=None, **config):
