@@ -181,6 +181,11 @@ class Host:
         lines = self.run("ss", "-Hltn").splitlines()
         return [line.split()[3] for line in lines if not line.split()[3].endswith(f":{self.port}")]
 
+    def forwards(self) -> int:
+        """Return how many ports sshd has there for others."""
+        lines = self.run("ss", "-Hltnp").splitlines()
+        return sum('"sshd"' in line and not line.split()[3].endswith(f":{self.port}") for line in lines)
+
     def files(self) -> list[str]:
         """Return what is in its /tmp."""
         return self.run("find", "/tmp", "-mindepth", "1").split()

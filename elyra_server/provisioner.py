@@ -113,7 +113,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
             await asyncio.sleep(self.settings.test_block_launch)
         if self._launcher is not None and self._launcher.alive:
             try:
-                return self._started(await self._launcher.restart(now=True))
+                return self._started(await self._reachable(await self._launcher.restart(now=True)))
             except LaunchError as error:
                 if self._launcher.ending:  # it was told to end meanwhile
                     raise
@@ -127,7 +127,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
                 cmd = self._equip(cmd, kwargs["env"])
             await invoke(self.process_proxy.launch_process, cmd, **self._scrub_kwargs(kwargs))
             if self._remote and self._launcher is not None:
-                info = await self._await_report()
+                info = await self._reachable(await self._await_report())
             else:
                 info = dict(self.connection_info)
         except BaseException as error:  # also a launch that was cancelled leaves nothing
@@ -149,6 +149,11 @@ class ProcessProxyProvisioner(LocalProvisioner):
             raise LaunchError(
                 f"{self._proxy_class.__name__} launched, but its launcher did not report within {limit:g} s."
             ) from error
+
+    async def _reachable(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Let the process proxy say how the kernel is reached, if it is one of ours."""
+        hook = getattr(self.process_proxy, "reachable", None)
+        return await hook(info) if callable(hook) else info
 
     def _started(self, info: dict[str, Any]) -> Any:
         self._managed = True

@@ -17,13 +17,14 @@ from elyra_server.errors import LaunchError
 from elyra_server.listener import current_listener
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.service import in_thread
-from elyra_server.settings import split_list
+from elyra_server.settings import parse_bool, split_list
 from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.connections import Connection
 from elyra_server.ssh.errors import HostError
 from elyra_server.ssh.hosts import HostChoice, check_algorithm
 from elyra_server.ssh.pack import KERNELSPEC, LAUNCHER, pack
 from elyra_server.ssh.target import find_target
+from elyra_server.ssh.tunnels import Tunnel
 
 TICKET = "ELYRA_LAUNCH_TICKET"
 LAUNCHER_PATH = "ELYRA_LAUNCHER_PATH"
@@ -46,6 +47,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
     host = ""
     _counted = False
     _connection: Connection | None = None
+    _tunnel: Tunnel | None = None
 
     async def launch_process(self, kernel_cmd: list[str], **kw: Any) -> None:
         """Start the launcher on a host that takes it."""
@@ -101,6 +103,10 @@ class DistributedProcessProxy(RemoteProcessProxy):
             )
         return f"Host {self._connection.target}: {text[0].lower()}{text[1:]}{hint}"
 
+    async def reachable(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return the connection info by which the kernel is reached: through the tunnel, if there is one."""
+        return info if self._tunnel is None else await self._tunnel.reach(info)
+
     def watch(self) -> None:
         """Ask the host for the cause when the link to the launcher is lost."""
         super().watch()
@@ -110,6 +116,9 @@ class DistributedProcessProxy(RemoteProcessProxy):
     async def finish(self) -> None:
         """Let the host and the connection to it go."""
         self._uncount()
+        if self._tunnel is not None:
+            await self._tunnel.close()
+            self._tunnel = None
         if self._connection is not None:
             self._connection.release()
             self._connection = None
@@ -170,8 +179,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
     async def _start_by_ssh(self, connection: Connection, kernel_cmd: list[str], env: dict[str, str]) -> None:
         place = self.kernel_manager.kernel_spec.resource_dir or ""
         packed = await in_thread(pack, place)
-        first = await connection.local_address()
-        address = current_listener(self.settings).response_address(local=False, first=first)
+        address = await self._response_address(connection)
         words = fill(kernel_cmd, {"response_address": address})
         own_env = self._environment(env)
         names = [(place, f"{PLACE}/{KERNELSPEC}")] if place else []
@@ -190,6 +198,23 @@ class DistributedProcessProxy(RemoteProcessProxy):
         except asyncio.TimeoutError:
             self.handle_timeout()
             raise
+
+    async def _response_address(self, connection: Connection) -> str:
+        """Return where the launcher calls, as seen from its host."""
+        listener = current_listener(self.settings)
+        if not self._tunnels():
+            return listener.response_address(local=False, first=await connection.local_address())
+        self._tunnel = Tunnel(connection)
+        return await self._tunnel.open(int(listener.response_address(local=True).rpartition(":")[2]))
+
+    def _tunnels(self) -> bool:
+        own = self.proxy_config.get("enable_tunneling")
+        if own is None:
+            return bool(self.settings.enable_tunneling)
+        try:
+            return parse_bool(str(own), "enable_tunneling")
+        except ValueError as error:
+            raise LaunchError(f"process_proxy: {error}") from error
 
     def _environment(self, env: dict[str, str]) -> dict[str, str]:
         """Return the part of the launch's environment that is not this server's own: PATH and so on are the host's."""

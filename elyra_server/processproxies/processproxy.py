@@ -196,6 +196,10 @@ class RemoteProcessProxy(BaseProcessProxyABC):
             raise LaunchError(self.describe_command_end())
         return False
 
+    async def reachable(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return the connection info by which this server reaches the kernel, given what its launcher reported."""
+        return info
+
     def wait_for_report(self, timeout: float) -> bool:
         """Do the same from a plain method, which runs in a thread."""
         return self.service.call_and_wait(self.receive_connection_info(timeout))

@@ -1,0 +1,260 @@
+"""Everything between a kernel and this server through the ssh connection to its host.
+
+A reverse forward, one per host, takes launchers to the listener; each kernel has
+local ports that lead to its five channels. Both outlive a connection that breaks: the
+local ports stay, and lead through the next connection; the reverse forward is asked for
+again, at the port that launchers know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import selectors
+import socket
+import threading
+from typing import Any, ClassVar
+
+import paramiko
+from jupyter_client.connect import port_names
+
+from elyra_server.addresses import LOOPBACK
+from elyra_server.service import in_thread
+from elyra_server.ssh.connections import Connection
+from elyra_server.ssh.errors import HostError
+
+OPEN_LIMIT = 5.0
+"""Seconds in which a connection through the tunnel has to be there."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+CHUNK = 65536
+
+log = logging.getLogger("elyra.ssh")
+
+
+class Tunnel:
+    """What one kernel needs.
+
+    Parameters
+    ----------
+    connection : Connection
+        To its host.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._reverse: ReverseForward | None = None
+        self._forward: Forward | None = None
+
+    async def open(self, port: int) -> str:
+        """Let the host reach a local port of this server; return the address that it has there.
+
+        Raises
+        ------
+        HostError
+            If the host does not forward ports.
+        """
+        reverse = ReverseForward.shared(self._connection, port)
+        reverse.users += 1
+        self._reverse = reverse
+        return f"{LOOPBACK}:{await reverse.port()}"
+
+    async def reach(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return connection info with which a kernel is reached from here, whatever its own is."""
+        ports = [int(info[name]) for name in port_names]
+        if self._forward is None or self._forward.remote != (info["ip"], ports):
+            self._close_forward()
+            self._forward = Forward(self._connection, info["ip"], ports)
+        return {**info, "ip": LOOPBACK, **dict(zip(port_names, self._forward.ports, strict=True))}
+
+    async def close(self) -> None:
+        """Close all that was for this kernel, and what is for all if it was the last."""
+        self._close_forward()
+        reverse, self._reverse = self._reverse, None
+        if reverse is not None:
+            reverse.users -= 1
+            if reverse.users == 0:
+                await reverse.close()
+
+    def _close_forward(self) -> None:
+        if self._forward is not None:
+            self._forward.close()
+            self._forward = None
+
+
+class ReverseForward:
+    """The way from one host to the listener; its state belongs to the service's loop."""
+
+    _all: ClassVar[dict[Connection, ReverseForward]] = {}
+
+    def __init__(self, connection: Connection, target: int) -> None:
+        self.users = 0
+        self._connection = connection
+        self._target = target
+        self._port = 0
+        self._transport: paramiko.Transport | None = None
+        self._asking = asyncio.Lock()
+        self._keeping: asyncio.Task[None] | None = None
+
+    @classmethod
+    def shared(cls, connection: Connection, target: int) -> ReverseForward:
+        """Return that of a host, which may not be there yet."""
+        return cls._all.setdefault(connection, cls(connection, target))
+
+    async def port(self) -> int:
+        """Return the port on the host's loopback."""
+        async with self._asking:
+            await self._ask()
+        if self._keeping is None:
+            self._keeping = asyncio.get_running_loop().create_task(self._keep())
+        return self._port
+
+    async def close(self) -> None:
+        """Give the port back."""
+        ReverseForward._all.pop(self._connection, None)
+        if self._keeping is not None:
+            self._keeping.cancel()
+        transport, self._transport = self._transport, None
+        if transport is not None and transport.is_active():
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+                await in_thread(transport.cancel_port_forward, LOOPBACK, self._port)
+
+    async def _ask(self) -> None:
+        transport = await self._connection.transport()
+        if transport is self._transport:
+            return
+        try:
+            self._port = await in_thread(transport.request_port_forward, LOOPBACK, self._port, self._accept)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise HostError(
+                f"Host {self._connection.target}: its sshd forwards no ports, so that there is no way for a tunnel "
+                f"({error}). Set AllowTcpForwarding yes in its sshd_config, or ELYRA_ENABLE_TUNNELING=False."
+            ) from error
+        self._transport = transport
+
+    async def _keep(self) -> None:
+        """Ask again whenever the connection was lost."""
+        pause = FIRST_PAUSE
+        while True:
+            if self._transport is not None:
+                await in_thread(self._transport.join)
+                log.warning("The connection to host %s broke; it is made again.", self._connection.target)
+            try:
+                async with self._asking:
+                    await self._ask()
+                pause = FIRST_PAUSE
+            except HostError as error:
+                # Also while the host's old sshd still has the port: it learns late that the connection broke.
+                log.debug("%s", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _accept(self, channel: paramiko.Channel, origin: Any, server: Any) -> None:
+        """Take a launcher's connection; in paramiko's thread, which must not wait."""
+
+        def connect() -> None:
+            try:
+                sock = socket.create_connection((LOOPBACK, self._target), OPEN_LIMIT)
+            except OSError as error:
+                log.warning("A launcher's connection could not be taken to the listener: %s", error)
+                channel.close()
+                return
+            join(sock, channel)
+
+        threading.Thread(target=connect, name="elyra ssh tunnel", daemon=True).start()
+
+
+class Forward:
+    """Local ports that lead to a kernel's.
+
+    Attributes
+    ----------
+    remote : (str, list of int)
+        The kernel's address and ports, as they are on its host.
+    ports : list of int
+        The local ones, in the same order.
+    """
+
+    def __init__(self, connection: Connection, ip: str, ports: list[int]) -> None:
+        self.remote = (ip, ports)
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._woken = socket.socketpair()
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._open: set[Any] = set()
+        self.ports = [self._listen(port) for port in ports]
+        threading.Thread(target=self._serve, name="elyra ssh forward", daemon=True).start()
+
+    def close(self) -> None:
+        """Close the local ports and what goes through them."""
+        self._wake.close()
+
+    def _listen(self, port: int) -> int:
+        server = socket.create_server((LOOPBACK, 0))
+        server.setblocking(False)
+        self._selector.register(server, selectors.EVENT_READ, port)
+        return int(server.getsockname()[1])
+
+    def _serve(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._woken:
+                    self._end()
+                    return
+                server: Any = key.fileobj
+                with contextlib.suppress(OSError):
+                    sock, _ = server.accept()
+                    self._open.add(sock)
+                    threading.Thread(
+                        target=self._connect, args=(sock, key.data), name="elyra ssh tunnel", daemon=True
+                    ).start()
+
+    def _connect(self, sock: socket.socket, port: int) -> None:
+        """Lead a local connection to the kernel; without a way there, close it, and it is tried again."""
+        try:
+            waiting = asyncio.run_coroutine_threadsafe(self._connection.transport(), self._loop)
+            transport = waiting.result(2 * OPEN_LIMIT)
+            address = (self.remote[0], port)
+            channel = transport.open_channel("direct-tcpip", address, sock.getpeername(), timeout=OPEN_LIMIT)
+        except (HostError, paramiko.SSHException, EOFError, OSError, TimeoutError, RuntimeError) as error:
+            log.debug("No way through host %s to port %s: %s", self._connection.target, port, error)
+            sock.close()
+        else:
+            join(sock, channel)
+        self._open.discard(sock)
+
+    def _end(self) -> None:
+        for key in list(self._selector.get_map().values()):
+            self._selector.unregister(key.fileobj)
+            key.fileobj.close()  # type: ignore[union-attr]
+        self._selector.close()
+        for sock in list(self._open):
+            close(sock)
+
+
+def join(sock: socket.socket, channel: paramiko.Channel) -> None:
+    """Copy both ways until one side ends; blocks."""
+    sock.settimeout(None)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def copy(source: Any, target: Any) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            while data := source.recv(CHUNK):
+                target.sendall(data)
+        close(sock)
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            channel.close()
+
+    back = threading.Thread(target=copy, args=(channel, sock), name="elyra ssh tunnel back", daemon=True)
+    back.start()
+    copy(sock, channel)
+    back.join()
+    sock.close()
+
+
+def close(sock: socket.socket) -> None:
+    """End a connection, also for who waits in another thread to read from it."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
