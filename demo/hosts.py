@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from demo.server import end_with_parent
@@ -119,7 +119,7 @@ class Host:
         self.port = 22
         net = f"10.{hosts.net >> 8}.{hosts.net & 255}"
         self.gateway, self.address = f"{net}.{4 * number + 1}", f"{net}.{4 * number + 2}"
-        self.gateway6, self.address6 = f"fd00:e1:{hosts.net:x}:{number:x}::1", f"fd00:e1:{hosts.net:x}:{number:x}::2"
+        self.gateway6, self.address6 = f"fd00:e1:{hosts.net:x}:{number + 1}::1", f"fd00:e1:{hosts.net:x}:{number + 1}::2"
         self.link = f"el{hosts.net:x}h{number}"
         self.directory = hosts.directory / self.name
         self._options = options
@@ -160,6 +160,13 @@ class Host:
     def run(self, *command: str, input: str = "", check: bool = True) -> str:  # noqa: A002 - as subprocess calls it
         """Run a command there, as its root but not by ssh, and return what it printed."""
         return self._enter(["--all"], command, input, check)
+
+    @contextlib.contextmanager
+    def open(self, *command: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a command there as long as the block lasts."""
+        where = ["nsenter", f"--target={self._init}", "--all"]
+        with subprocess.Popen([*where, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            yield process
 
     def processes(self) -> list[str]:
         """Return the command lines of its processes but for sshd's."""

@@ -325,7 +325,8 @@ def bind_address(options: Options) -> str:
     found = {source_address(*address) for address in options.addresses} or {LOOPBACK}
     if len(found) > 1 or (options.protocol_version == 1 and found != {LOOPBACK}):
         return "0.0.0.0"
-    return found.pop()
+    # Neither kernels nor their clients speak IPv6; the server finds a way to the loopback of this machine, or says so.
+    return LOOPBACK if ":" in min(found) else found.pop()
 
 
 RESOLVE_LIMIT = 3.0

@@ -94,6 +94,11 @@ def is_this_host(name: str) -> bool:
     return any(_is_own(address) for address in addresses)
 
 
+def is_ipv4_elsewhere(ip: str) -> bool:
+    """Say whether a kernel's address leads to another host by itself."""
+    return ":" not in ip and not ip.startswith("127.")
+
+
 def _is_own(address: str) -> bool:
     """Say whether an address is one of this host's: only those can be bound."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -10,7 +10,7 @@ from typing import Any
 
 from elyra_launcher.landing import PLACE
 from elyra_server import shipping
-from elyra_server.addresses import is_this_host
+from elyra_server.addresses import is_ipv4_elsewhere, is_this_host
 from elyra_server.arguments import PORT_LIMITS, fill
 from elyra_server.environment import KERNEL_PREFIX
 from elyra_server.errors import LaunchError
@@ -104,7 +104,14 @@ class DistributedProcessProxy(RemoteProcessProxy):
         return f"Host {self._connection.target}: {text[0].lower()}{text[1:]}{hint}"
 
     async def reachable(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Return the connection info by which the kernel is reached: through the tunnel, if there is one."""
+        """Return the connection info by which the kernel is reached: through a tunnel, if that is the only way.
+
+        It is also for a launcher that called in over IPv6, which Jupyter's channels do not speak.
+        """
+        if self._connection is None:
+            return info
+        if self._tunnel is None and not is_ipv4_elsewhere(str(info["ip"])):
+            self._tunnel = Tunnel(self._connection)
         return info if self._tunnel is None else await self._tunnel.reach(info)
 
     def watch(self) -> None:

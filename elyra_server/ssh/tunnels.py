@@ -63,9 +63,10 @@ class Tunnel:
     async def reach(self, info: dict[str, Any]) -> dict[str, Any]:
         """Return connection info with which a kernel is reached from here, whatever its own is."""
         ports = [int(info[name]) for name in port_names]
-        if self._forward is None or self._forward.remote != (info["ip"], ports):
+        ip = LOOPBACK if ":" in info["ip"] else str(info["ip"])  # then it listens at all of IPv4
+        if self._forward is None or self._forward.remote != (ip, ports):
             self._close_forward()
-            self._forward = Forward(self._connection, info["ip"], ports)
+            self._forward = Forward(self._connection, ip, ports)
         return {**info, "ip": LOOPBACK, **dict(zip(port_names, self._forward.ports, strict=True))}
 
     async def close(self) -> None:

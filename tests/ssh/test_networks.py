@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import psutil
 import pytest
-from front import nothing_left, until
+from client import Kernel
+from front import Front, nothing_left, until
 
+from elyra_server.addresses import advertised_addresses
+from elyra_server.errors import LaunchError
+
+OUTAGE = 12
 HOST = "import os; print(os.uname().nodename)"
 
 
@@ -28,6 +38,7 @@ def test_a_host_without_a_way_back_is_told_so(server, shut):
 def test_through_ssh_alone(server, start, shut):
     server.add("tunnel", remote_hosts="w3", enable_tunneling=True)
     start("tunnel").delete()
+    until(lambda: not shut.sockets())
     before = listening(server)
     kernels = [start("tunnel"), start("tunnel")]
     for kernel in kernels:
@@ -44,10 +55,156 @@ def test_through_ssh_alone(server, start, shut):
         kernel.delete()
     assert nothing_left(shut)
     until(lambda: not shut.sockets())
-    until(lambda: listening(server) == before)
+    until(lambda: listening(server) <= before)
 
 
 def listening(server):
     """Return the local ports of a server."""
     process = psutil.Process(server.process.pid)
     return {each.laddr.port for each in process.net_connections() if each.status == psutil.CONN_LISTEN}
+
+
+def test_tunnels_are_made_again_when_they_break(server, start, shut):
+    server.add("tunnel", remote_hosts="w3", enable_tunneling=True)
+    kernel = start("tunnel")
+    kernel.value("x = 41")
+    before = shut.logins()
+    shut.run("pkill", "-KILL", "-f", "sshd: root@notty")
+    until(lambda: shut.logins() > before)
+    until(lambda: shut.forwards() == 1)
+    assert kernel.value("x + 1") == "42"
+    cell = "import time; print('on', flush=True); time.sleep(100)"
+    assert kernel.execute(cell, on_output=lambda _: kernel.interrupt()).error == "KeyboardInterrupt"
+    kernel.delete()
+    assert nothing_left(shut)
+
+
+def test_a_host_whose_sshd_forwards_nothing_is_told_so(server, w2):
+    config = w2.directory / "sshd_config"
+    before = config.read_text()
+    config.write_text(before + "AllowTcpForwarding no\n")
+    w2.run("kill", "-HUP", "1")
+    server.add("no-tunnel", remote_hosts=w2.address, enable_tunneling=True)  # a connection of its own
+    try:
+        error, _ = server.fail("no-tunnel")
+    finally:
+        config.write_text(before)
+        w2.run("kill", "-HUP", "1")
+    assert "its sshd forwards no ports" in error.message
+    assert "AllowTcpForwarding yes" in error.message
+
+
+def test_an_outage_costs_nothing_but_time(server, start, w1, w2):
+    server.add("tunnel2", remote_hosts="w2", enable_tunneling=True)
+    cell = f"import time\nfor i in range({OUTAGE + 3}): print(i, flush=True); time.sleep(1)"
+    with ThreadPoolExecutor() as pool:
+        kernels = [start("w1"), start("tunnel2")]
+        begun = [threading.Event() for _ in kernels]
+        results = [
+            pool.submit(kernel.execute, cell, on_output=lambda _, event=event: event.set())
+            for kernel, event in zip(kernels, begun, strict=True)
+        ]
+        for event in begun:
+            assert event.wait(60)
+        for host in (w1, w2):
+            host.cut()
+        time.sleep(OUTAGE)  # this is what is tested
+        for host in (w1, w2):
+            host.restore()
+        for result in results:
+            assert result.result().text.split() == [str(number) for number in range(OUTAGE + 3)]
+    for kernel in kernels:
+        cell = "print('on', flush=True); time.sleep(100)"
+        assert kernel.execute(cell, on_output=lambda _, kernel=kernel: kernel.interrupt()).error == "KeyboardInterrupt"
+
+
+def test_an_outage_beyond_the_lease_ends_the_kernel_on_its_own(hosts, tmp_path, w1, w2):
+    with Front(tmp_path, hosts, ELYRA_LEASE="5", ELYRA_PING="1") as server:
+        server.add("plain", remote_hosts="w1")
+        server.add("tunnel", remote_hosts="w2", enable_tunneling=True)
+        kernels = [Kernel(server, "plain"), Kernel(server, "tunnel")]
+        for host in (w1, w2):
+            host.cut()
+        try:
+            assert nothing_left(w1)
+            assert nothing_left(w2)
+            for kernel, host in zip(kernels, (w1, w2), strict=True):
+                until(lambda kernel=kernel: kernel.get()["execution_state"] == "dead")
+                reason = kernel.get()["reason"]
+                assert (
+                    reason
+                    == f"There was no contact to the launcher on {host.name} for 5 s; by then it ended the kernel."
+                )
+        finally:
+            for host in (w1, w2):
+                host.restore()
+        for kernel in kernels:
+            kernel.delete()
+        assert nothing_left(w1)
+        assert nothing_left(w2)
+
+
+def test_the_address_is_the_one_on_the_route_to_the_host(start, server, w1, w2):
+    assert told(start("w1"), w1)[0] == w1.gateway
+    assert told(start("w2"), w2)[0] == w2.gateway
+
+
+def test_addresses_that_the_operator_names_are_tried_in_order(hosts, tmp_path, w1):
+    """The first is nobody's, the second one is right."""
+    nobody = w1.gateway.rpartition(".")[0] + ".254"
+    wanted = f"{nobody},{w1.gateway}"
+    with Front(tmp_path, hosts, ELYRA_RESPONSE_IP=wanted, ELYRA_RESPONSE_ADDR_ANY="True") as server:
+        server.add("w1", remote_hosts="w1")
+        kernel = Kernel(server, "w1")
+        assert kernel.value(HOST) == "w1"
+        assert told(kernel, w1) == wanted.split(",")
+        kernel.delete()
+
+
+def test_addresses_that_are_prohibited_are_not_told(w1):
+    assert advertised_addresses("", [], w1.gateway)[0] == w1.gateway
+    assert w1.gateway not in advertised_addresses("", ["10.*"], w1.gateway)
+    with pytest.raises(LaunchError, match="Set ELYRA_RESPONSE_IP to one, or relax ELYRA_PROHIBITED_LOCAL_IPS"):
+        advertised_addresses("", ["*"], w1.gateway)
+
+
+def test_over_ipv6(server, start, w1):
+    server.add("six", remote_hosts=w1.address6)
+    kernel = start("six")
+    assert kernel.value(HOST) == "w1"
+    assert told(kernel, w1)[0] == w1.gateway6
+    kernel.restart()
+    assert kernel.value(HOST) == "w1"
+
+
+def test_kernels_stay_within_a_port_range(server, start, w1):
+    server.add("range", remote_hosts="w1", port_range="42000..43000")
+    kernel = start("range")
+    assert kernel.value(HOST) == "w1"
+    ports = [int(each.rpartition(":")[2]) for each in w1.sockets()]
+    assert sum(42000 <= port <= 43000 for port in ports) == 5
+    server.add("tiny", remote_hosts="w1", port_range="42000..42500")
+    error, _ = server.fail("tiny")
+    assert "port_range '42000..42500' is too small" in error.message
+
+
+def test_a_port_range_that_is_used_up_is_named(server, w1):
+    server.add("full", remote_hosts="w1", port_range="42000..43000")
+    code = (
+        "import socket, sys\n"
+        "held = [socket.create_server(('', port)) for port in range(42000, 43001)]\n"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with w1.open(sys.executable, "-c", code) as process:
+        assert process.stdout.readline() == "held\n"
+        error, _ = server.fail("full")
+        process.stdin.close()
+    assert "between 42000 and 43000" in error.message
+
+
+def told(kernel, host):
+    """Return the addresses that a kernel's launcher was given."""
+    (line,) = {line for line in host.processes() if kernel.id in line and "response-address" in line}
+    words = line.split()
+    addresses = words[words.index("--RemoteProcessProxy.response-address") + 1]
+    return [each.rpartition(":")[0].strip("[]") for each in addresses.split(",")]
