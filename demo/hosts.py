@@ -119,7 +119,10 @@ class Host:
         self.port = 22
         net = f"10.{hosts.net >> 8}.{hosts.net & 255}"
         self.gateway, self.address = f"{net}.{4 * number + 1}", f"{net}.{4 * number + 2}"
-        self.gateway6, self.address6 = f"fd00:e1:{hosts.net:x}:{number + 1}::1", f"fd00:e1:{hosts.net:x}:{number + 1}::2"
+        self.gateway6, self.address6 = (
+            f"fd00:e1:{hosts.net:x}:{number + 1}::1",
+            f"fd00:e1:{hosts.net:x}:{number + 1}::2",
+        )
         self.link = f"el{hosts.net:x}h{number}"
         self.directory = hosts.directory / self.name
         self._options = options

@@ -70,6 +70,8 @@ def main(stream: BinaryIO) -> None:
             launch(order, stream, reporter)
         elif order["order"] == "end":
             reporter.say(gone=end(order["directory"], order["grace"], order["patience"]))
+        elif order["order"] == "read":
+            reporter.say(content=read(order["directory"], order["name"]))
         else:
             reporter.say(gone=not has_keeper(order["directory"]))
     except LandingError as error:
@@ -260,6 +262,16 @@ def end(directory: str, grace: float, patience: float) -> bool:
         end_session(keeper_of(directory), os.fsencode(directory))
         remove(directory)
     return True
+
+
+def read(directory: str, name: str) -> str:
+    """Return what is in a file of a launch."""
+    path = os.path.join(directory, os.path.basename(name))
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise LandingError(f"{path} cannot be read: {error.strerror}", host=False) from error
 
 
 def has_keeper(directory: str) -> bool:

@@ -385,6 +385,8 @@ class Supervisor(Owner):
         info = self._runner.info()
         if info["ip"] in ("0.0.0.0", "::"):
             info["ip"] = self._channel.local_address() or info["ip"]
+        if os.environ.get("ELYRA_CONNECTION_FILE_MODE") == "pull":
+            info["key"] = ""  # the server fetches the file
         return info
 
 

@@ -142,7 +142,8 @@ class Settings(Configurable):
     connection_file_mode = _text(
         "ELYRA_CONNECTION_FILE_MODE",
         "socket",
-        "How the connection file's content comes from a launcher: socket, over its link; there is no other way yet.",
+        "How the connection file's content comes from a launcher: socket, over its link; or pull, by ssh from hosts of "
+        "DistributedProcessProxy, so that a kernel's key is on no other way.",
     )
     lease = _float(
         "ELYRA_LEASE",

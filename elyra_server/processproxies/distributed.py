@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -30,6 +31,7 @@ TICKET = "ELYRA_LAUNCH_TICKET"
 LAUNCHER_PATH = "ELYRA_LAUNCHER_PATH"
 IMPERSONATION = "ELYRA_IMPERSONATION_ENABLED"
 PYTHON = "PYSPARK_PYTHON"
+CONNECTION_FILE_MODE = "ELYRA_CONNECTION_FILE_MODE"
 
 LINK_CHECKS = (0.3, 2.0, 8.0, 30.0)
 """When, after a link was lost, the host is asked whether the launcher is still there."""
@@ -44,6 +46,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
     """
 
     names_response_address = True
+    connection_file_modes = ("socket", "pull")
     host = ""
     _counted = False
     _connection: Connection | None = None
@@ -110,6 +113,8 @@ class DistributedProcessProxy(RemoteProcessProxy):
         """
         if self._connection is None:
             return info
+        if self._pulls:
+            info = await self._pull(info)
         if self._tunnel is None and not is_ipv4_elsewhere(str(info["ip"])):
             self._tunnel = Tunnel(self._connection)
         return info if self._tunnel is None else await self._tunnel.reach(info)
@@ -190,7 +195,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
         words = fill(kernel_cmd, {"response_address": address})
         own_env = self._environment(env)
         names = [(place, f"{PLACE}/{KERNELSPEC}")] if place else []
-        files = [*names, (str(self.kernel_manager.connection_file), f"{PLACE}/kernel-{self.kernel_id}.json")]
+        files = [*names, (str(self.kernel_manager.connection_file), f"{PLACE}/{self._connection_file}")]
         order = {
             "kernel_id": self.kernel_id,
             "argv": [_moved(word, files) for word in words],
@@ -214,6 +219,23 @@ class DistributedProcessProxy(RemoteProcessProxy):
         self._tunnel = Tunnel(connection)
         return await self._tunnel.open(int(listener.response_address(local=True).rpartition(":")[2]))
 
+    async def _pull(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return the content of the connection file itself; of the report only what is not in there."""
+        assert isinstance(self.command, RemoteCommand)
+        try:
+            content = json.loads(await self.command.read(self._connection_file))
+        except ValueError as error:
+            raise LaunchError(f"Host {self.host}: the connection file is damaged: {error}") from error
+        return {**content, **{name: info[name] for name in ("ip", "pid", "pgid") if name in info}}
+
+    @property
+    def _pulls(self) -> bool:
+        return bool(self.settings.connection_file_mode == "pull")
+
+    @property
+    def _connection_file(self) -> str:
+        return f"kernel-{self.kernel_id}.json"
+
     def _tunnels(self) -> bool:
         own = self.proxy_config.get("enable_tunneling")
         if own is None:
@@ -228,6 +250,8 @@ class DistributedProcessProxy(RemoteProcessProxy):
         kept = {TICKET, IMPERSONATION, *PORT_LIMITS, *(self.kernel_manager.kernel_spec.env or {})}
         kept.update(self.settings.client_envs, self.settings.inherited_envs)
         own = {name: value for name, value in env.items() if name in kept or name.startswith(KERNEL_PREFIX)}
+        if self._pulls:
+            own[CONNECTION_FILE_MODE] = "pull"
         return {**own, LAUNCHER_PATH: f"{PLACE}/{LAUNCHER}"}
 
     async def _watch_link(self, command: RemoteCommand) -> None:

@@ -103,6 +103,8 @@ class RemoteProcessProxy(BaseProcessProxyABC):
     command: Command | None = None
     names_response_address = False
     """Whether the subclass itself fills in where the launcher calls, with `fill_response_address`."""
+    connection_file_modes: tuple[str, ...] = ("socket",)
+    """The ways by which the connection file's content can come here."""
     command_is_kernel = True
     """Whether the kernel ends with the launch command, unlike with one that only submits."""
 
@@ -140,9 +142,10 @@ class RemoteProcessProxy(BaseProcessProxyABC):
 
     def begin(self, env: dict[str, str]) -> None:
         """Start the clock of a launch."""
-        if self.settings.connection_file_mode != "socket":
+        if self.settings.connection_file_mode not in self.connection_file_modes:
             raise LaunchError(
-                f"ELYRA_CONNECTION_FILE_MODE={self.settings.connection_file_mode!r} is not supported: use socket."
+                f"ELYRA_CONNECTION_FILE_MODE={self.settings.connection_file_mode!r} is not supported by "
+                f"{type(self).__name__}: use {' or '.join(self.connection_file_modes)}."
             )
         value = check_launch_timeout(env) or self.proxy_config.get("launch_timeout")
         try:

@@ -240,7 +240,22 @@ class RemoteCommand:
 
     async def gone(self) -> bool | None:
         """Ask the host whether the launch is over; None if it cannot be asked."""
-        return await self._ask({"order": "look", "directory": self.directory})
+        gone = (await self._ask({"order": "look", "directory": self.directory})).get("gone")
+        return None if gone is None else bool(gone)
+
+    async def read(self, name: str) -> str:
+        """Return what is in a file of the launch.
+
+        Raises
+        ------
+        HostError
+            If it cannot be had.
+        """
+        answer = await self._ask({"order": "read", "directory": self.directory, "name": name})
+        if "content" not in answer:
+            why = answer.get("failed", "it cannot be asked")
+            raise HostError(f"Host {self.connection.target}: the connection file was not fetched: {why}.")
+        return str(answer["content"])
 
     async def stop(self, patience: float = 5.0) -> None:
         """See it end: by itself within `patience`, then ended."""
@@ -254,15 +269,16 @@ class RemoteCommand:
         await self.listen_no_more()
         if self.directory and not self.ended.done():
             order = {"order": "end", "directory": self.directory, "grace": grace, "patience": 6.0}
-            if await self._ask(order) is False:
+            if (await self._ask(order)).get("gone") is False:
                 log.error("Host %s: a launch in %s could not be ended.", self.connection.target, self.directory)
         if not self.ended.done():
             self.ended.set_result(-15)
 
-    async def _ask(self, order: dict[str, Any]) -> bool | None:
-        answer: asyncio.Future[bool | None] = self._loop.create_future()
+    async def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Return the host's report, empty if there is none."""
+        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
 
-        def settle(value: bool | None) -> None:
+        def settle(value: dict[str, Any]) -> None:
             if not answer.done():
                 answer.set_result(value)
 
@@ -274,9 +290,9 @@ class RemoteCommand:
                     self._python,
                     order,
                     b"",
-                    lambda news: self._call(settle, news.get("gone")),
+                    lambda news: self._call(settle, news),
                     lambda line: None,
-                    lambda outcome: self._call(settle, None),
+                    lambda outcome: self._call(settle, {}),
                 )
                 session.start()
                 try:
@@ -285,7 +301,7 @@ class RemoteCommand:
                     await in_thread(session.close)
         except (HostError, asyncio.TimeoutError) as error:
             log.warning("Host %s cannot be asked about a launch: %s", self.connection.target, error or "no answer")
-            return None
+            return {}
 
     def _call(self, function: Callable[..., Any], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more

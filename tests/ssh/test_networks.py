@@ -144,6 +144,23 @@ def test_an_outage_beyond_the_lease_ends_the_kernel_on_its_own(hosts, tmp_path, 
         assert nothing_left(w2)
 
 
+def test_the_connection_file_can_be_fetched_by_ssh(hosts, tmp_path, w1, w2):
+    with Front(tmp_path, hosts, ELYRA_CONNECTION_FILE_MODE="pull") as server:
+        server.add("plain", remote_hosts="w1")
+        server.add("tunnel", remote_hosts="w2", enable_tunneling=True)
+        for name in ("plain", "tunnel"):
+            kernel = Kernel(server, name)
+            assert kernel.value("6 * 7") == "42"
+            kernel.restart()
+            assert kernel.value("6 * 7") == "42"
+            kernel.delete()
+        server.add("nobody", base="spark_python_yarn_cluster")
+        error, _ = server.fail("nobody")
+    assert "ELYRA_CONNECTION_FILE_MODE='pull' is not supported by YarnClusterProcessProxy: use socket." in error.message
+    assert nothing_left(w1)
+    assert nothing_left(w2)
+
+
 def test_the_address_is_the_one_on_the_route_to_the_host(start, server, w1, w2):
     assert told(start("w1"), w1)[0] == w1.gateway
     assert told(start("w2"), w2)[0] == w2.gateway
