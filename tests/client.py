@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
 import time
 import urllib.error
 import uuid
@@ -58,13 +60,26 @@ class Kernel:
         self.model = request(server, "POST", "/api/kernels", {"name": name, "env": env})
         self.id = self.model["id"]
         self.path = f"/api/kernels/{self.id}"
-        self.socket = self.connect()
         self.states: list[str] = []
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.socket = self.connect()
+        # Always, since a client that reads nothing answers no ping, and is dropped.
+        threading.Thread(target=self._read, args=(self.socket, self._messages), daemon=True).start()
 
     def connect(self) -> websocket.WebSocket:
         """Open a websocket."""
         url = self.server.url.replace("http", "ws", 1) + self.path + "/channels"
-        return websocket.create_connection(url, header={"Authorization": f"token {self.server.token}"}, timeout=LIMIT)
+        return websocket.create_connection(url, header={"Authorization": f"token {self.server.token}"})
+
+    @staticmethod
+    def _read(socket: websocket.WebSocket, messages: queue.Queue[dict[str, Any] | None]) -> None:
+        try:
+            while text := socket.recv():
+                messages.put(json.loads(text))
+        except (OSError, websocket.WebSocketException):
+            pass  # closed, by either side
+        socket.shutdown()
+        messages.put(None)
 
     def send(self, kind: str, content: dict[str, Any], channel: str = "shell") -> str:
         """Send a message and return its id."""
@@ -83,8 +98,13 @@ class Kernel:
 
     def receive(self, limit: float) -> dict[str, Any]:
         """Return the next message, and remember the states that messages tell."""
-        self.socket.settimeout(limit)
-        message: dict[str, Any] = json.loads(self.socket.recv())
+        try:
+            message = self._messages.get(timeout=limit)
+        except queue.Empty:
+            raise TimeoutError(f"the kernel said nothing for {limit:.0f} s") from None
+        if message is None:
+            self._messages.put(None)
+            raise ConnectionError("the server closed the websocket")
         if message["header"]["msg_type"] == "status":
             self.states.append(message["content"]["execution_state"])
         return message
@@ -94,6 +114,7 @@ class Kernel:
     ) -> Result:
         """Run a cell and return its result; `on_output` is called for each thing it prints, `answer` typed if asked."""
         content = {"code": code, "silent": False, "store_history": True, "allow_stdin": answer is not None}
+        content["user_expressions"] = {}  # Toree insists on it
         return self.result_of(self.send("execute_request", content), limit, on_output, answer)
 
     def result_of(
@@ -170,7 +191,7 @@ class Kernel:
         begin = time.monotonic()
         request(self.server, "DELETE", self.path)
         seconds = time.monotonic() - begin
-        self.socket.close()
+        self.socket.abort()
         return seconds
 
 
