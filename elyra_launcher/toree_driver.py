@@ -99,7 +99,7 @@ class Driver:
             time.sleep(READY_INTERVAL)
         for port in ports:
             port.close()
-        jvm.allow_exit()
+        jvm.take_over()
         if self._spark_mode == "eager":
             try:
                 jvm.make_session()

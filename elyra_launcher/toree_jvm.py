@@ -59,7 +59,7 @@ class ToreeJvm(_Jvm):
         super().__init__(environ)
         self._in_container = "CONTAINER_ID" in environ and os.path.isfile(CONTAINER_PROPERTIES)
         self._signal = "USR2"
-        self._manager: Any = None
+        self._interpreter: Any = None
 
     # -- start
 
@@ -121,8 +121,14 @@ class ToreeJvm(_Jvm):
         """Whether Toree is up: it ends its start by forbidding cells to exit."""
         return self.java.java.lang.System.getSecurityManager() is not None
 
-    def allow_exit(self) -> None:
-        """Let a cell end the kernel by ``sys.exit``, as in other languages; Toree would refuse."""
+    def take_over(self) -> None:
+        """Take over what Toree does when it is interrupted, and let a cell end the kernel by ``sys.exit``.
+
+        Toree would refuse the latter. The handler of its signal is what knows its interpreter.
+        """
+        handler = self._handle(self._signal, self.java.sun.misc.SignalHandler.SIG_IGN)
+        self._handle(self._signal, handler)
+        self._interpreter = _field_of_type(handler, "org.apache.toree.interpreter.Interpreter")
         self.java.java.lang.System.setSecurityManager(None)
 
     def make_session(self) -> None:
@@ -196,9 +202,15 @@ class ToreeJvm(_Jvm):
         Toree's own way asks for the SparkContext first: it waits for one that is being made, makes one where there is
         none, and does nothing where that fails.
         """
-        manager = self._task_manager()
-        running = manager.executor() if manager is not None else None
-        if running is None or not running.isDefined() or running.get().getActiveCount() == 0:
+        if self._interpreter is None:
+            return  # Toree is not up yet
+        try:
+            manager = self._interpreter.taskManager()
+        except Py4JError:  # SQL has none: its cell ends with its job
+            self._end_jobs(self._active_jobs())
+            return
+        running = manager.executor()
+        if not running.isDefined() or running.get().getActiveCount() == 0:
             return
         cell = running.get()
         threads = self._threads_of_cells()
@@ -212,16 +224,6 @@ class ToreeJvm(_Jvm):
             time.sleep(END_INTERVAL)
         if not cell.isTerminated():
             self._stop(threads)
-
-    def _task_manager(self) -> Any:
-        """Return what runs Toree's cells; None before Toree is up, or where its interpreter has none."""
-        if self._manager is None:
-            handler = self._handle(self._signal, self.java.sun.misc.SignalHandler.SIG_IGN)
-            self._handle(self._signal, handler)
-            interpreter = _field_of_type(handler, "org.apache.toree.interpreter.Interpreter")
-            with suppress(Py4JError, TypeError, AttributeError):
-                self._manager = interpreter.taskManager()
-        return self._manager
 
     def _handle(self, name: str, handler: Any) -> Any:
         """Set the handler of a signal and return the one before."""
