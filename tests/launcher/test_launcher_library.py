@@ -120,7 +120,8 @@ def test_an_error_that_a_hook_words_itself_is_what_the_user_reads(server, launch
 
 
 def test_hooks_that_fail_later_cost_no_kernel(server, launch_own):
-    started = launch_own("def interrupt(self, process):\n    1 / 0\ndef stop(self, process):\n    1 / 0")
+    hooks = ["interrupt(self, process)", "stop(self, process)", "after_end(self)"]
+    started = launch_own("\n".join(f"def {hook}:\n    1 / 0" for hook in hooks))
     connection = server.wait_for("connection")["connection"]
     assert "interrupt() failed: ZeroDivisionError" in server.request("interrupt")["error"]["message"]
     with Client(connection) as client:
@@ -130,6 +131,7 @@ def test_hooks_that_fail_later_cost_no_kernel(server, launch_own):
     server.request("shutdown", {"now": False, "grace": 4})
     assert started.wait() == 0
     assert server.wait_for("exit")["signal"] == signal.SIGTERM
+    assert started.text.count("OwnKernel.after_end() failed") == 1
 
 
 def test_a_kernel_is_prepared_once_while_the_server_knows_what_goes_on(server, launch_own, tmp_path):
