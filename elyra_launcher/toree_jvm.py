@@ -242,19 +242,11 @@ class ToreeJvm(_Jvm):
         return jobs | before
 
     def _end_job(self, context: Any, job: int) -> None:
-        store = context.statusStore()
-        tasks = [task.taskId() for stage in _items(store.job(job).stageIds()) for task in self._running(store, stage)]
+        # A task that sleeps, or waits, would keep its core: Spark interrupts only those of jobs that say so.
+        active = context.dagScheduler().jobIdToActiveJob().get(job)
+        if active.isDefined():
+            active.get().properties().setProperty("spark.job.interruptOnCancel", "true")
         context.cancelJob(job)
-        for task in tasks:
-            # A task that sleeps, or waits, would keep its core; Spark only marks it as cancelled.
-            context.killTaskAttempt(task, True, "interrupted")
-
-    def _running(self, store: Any, stage: int) -> list[Any]:
-        with suppress(Py4JError):
-            attempt = store.lastStageAttempt(stage).attemptId()
-            tasks = _items(store.taskList(stage, attempt, 10000))
-            return [task for task in tasks if task.status() == "RUNNING"]
-        return []
 
     def _threads_of_cells(self) -> list[Any]:
         threads = self.java.java.lang.Thread.getAllStackTraces().keySet()
@@ -293,11 +285,6 @@ def words_of(error: Py4JJavaError) -> str:
         lines.append(f"caused by {cause.toString()}")
         cause = cause.getCause()
     return "\n".join(lines)
-
-
-def _items(sequence: Any) -> list[Any]:
-    """Return what is in a Scala sequence."""
-    return [sequence.apply(index) for index in range(sequence.size())]
 
 
 def _field_of_type(target: Any, name: str) -> Any:

@@ -102,10 +102,19 @@ class Kernel:
         """Run a cell and return its status and text; `on_output` is called for each thing it prints."""
         return self.result(self.send(code), on_output)
 
-    def value(self, code: str) -> str:
-        """Return what a cell prints that has to succeed."""
+    def do(self, code: str) -> None:
+        """Run a cell that has to succeed."""
         status, text = self.run(code)
         assert status == "ok", text
+
+    def value(self, code: str) -> str:
+        """Return what a cell prints that has to succeed."""
+        request = self.send(code)
+        status, text = self.result(request)
+        assert status == "ok", text
+        deadline = time.monotonic() + LIMIT
+        while not text and time.monotonic() < deadline:  # Toree may answer before it has sent what was printed
+            text = self._text(request, 0.1, None)
         return text.strip()
 
     def shut_down(self) -> None:

@@ -44,7 +44,7 @@ def test_an_interrupt_while_spark_starts_leaves_spark_usable(kernel, again):
     )
     assert status in ("ok", "error"), text
     assert kernel.value("println(spark.range(1000).count())").endswith("1000")
-    kernel.value("spark.stop()")
+    kernel.do("spark.stop()")
 
 
 def test_spark_is_the_one_of_the_submission(kernel):
@@ -63,7 +63,7 @@ def test_an_interrupt_ends_the_jobs_and_frees_their_cores(kernel, cell, again):
 
 
 def test_state_output_and_errors_are_toree_s(kernel):
-    kernel.value("val kept = 40")
+    kernel.do("val kept = 40")
     assert kernel.value("println(kept + 2)") == "42"
     assert "grüße 世界" in kernel.value('println("grüße 世界")')
     status, text = kernel.run('throw new IllegalStateException("no way")')
@@ -71,12 +71,12 @@ def test_state_output_and_errors_are_toree_s(kernel):
 
 
 def test_magics_work(kernel, tmp_path):
-    kernel.value('spark.range(3).createOrReplaceTempView("numbers")')
-    kernel.value("%%sql\nselect count(*) as n from numbers")
+    kernel.do('spark.range(3).createOrReplaceTempView("numbers")')
+    kernel.do("%%sql\nselect count(*) as n from numbers")
     assert "|  3|" in kernel.last_result
     jar = tmp_path / "added.jar"
     make_jar(jar)
-    kernel.value(f"%AddJar file:{jar}")
+    kernel.do(f"%AddJar file:{jar}")
     text = kernel.value(
         'println(scala.io.Source.fromURL(kernel.interpreter.classLoader.getResource("word.txt")).mkString)'
     )
