@@ -8,6 +8,9 @@ one cell run together, and share the kernels that they do not end.
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+from pathlib import Path
 
 import pytest
 from client import RequestError
@@ -54,7 +57,20 @@ def cell(request):
 
 
 @pytest.fixture(scope="session")
-def begin(server, yarn, tmp_path_factory):
+def sparkr(server, tmp_path_factory):
+    """Give the kernelspecs of R the stand-in for SparkR, which is on no registry."""
+    library = tmp_path_factory.mktemp("library")
+    package = Path(__file__).parents[1] / "r" / "SparkR"
+    subprocess.run(["R", "CMD", "INSTALL", f"--library={library}", str(package)], check=True, capture_output=True)
+    for path in Path(server.environ["JUPYTER_DATA_DIR"]).glob("kernels/spark_[rR]_*/kernel.json"):
+        spec = json.loads(path.read_text())
+        spec["env"]["R_LIBS"] = str(library)
+        spec["env"]["SPARK_OPTS"] += f" --conf spark.yarn.appMasterEnv.R_LIBS={library}"
+        path.write_text(json.dumps(spec))
+
+
+@pytest.fixture(scope="session")
+def begin(server, yarn, sparkr, tmp_path_factory):
     """Start kernels of cells."""
 
     def begin_kernel(cell, options="", **env):

@@ -38,13 +38,13 @@ class Language:
     busy: str
     sleep: str
     native: str | Missing  # a tight loop of native code
-    interrupted: str  # what an interrupted cell is answered
+    interrupted: tuple[str, str]  # status of an interrupted cell, and what is shown for it
 
     facts: str  # prints application, master, deploy mode, address of Spark's UI
     count: str  # counts 1000 rows in Spark
     closure: str | Missing  # runs code of the cell on the executors: 90
     job: str  # a Spark job that takes hours
-    no_spark: str  # names Spark where it has not been given a name: an error
+    no_spark: str  # names Spark where it has not been given a name: an error; empty if it always has one
     no_spark_text: str
     get_spark: str  # what a user writes in mode none
 
@@ -78,7 +78,7 @@ PYTHON = Language(
     busy="print('it runs', flush=True)\nwhile True:\n    pass",
     sleep="import time\nprint('it runs', flush=True)\ntime.sleep(600)",
     native="import hashlib\nprint('it runs', flush=True)\nhashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)",
-    interrupted="KeyboardInterrupt",
+    interrupted=("error", "KeyboardInterrupt"),
     facts="print(sc.applicationId, sc.master, sc.getConf().get('spark.submit.deployMode'), sc.uiWebUrl)",
     count="print(spark.range(1000).count())",
     closure="print(sc.parallelize(range(10)).map(lambda x: x * 2).sum())",
@@ -112,7 +112,8 @@ SCALA = Language(
     error_name="java.lang.IllegalStateException",
     error_text="no way",
     text='println("grüße, 世界 🚀")',
-    read="println(new java.io.BufferedReader(new java.io.InputStreamReader(kernel.in)).readLine().toUpperCase)",
+    # Its read(array) would ask until the array is full.
+    read="val typed = kernel.in\nprintln(Array.fill(3)(typed.read().toChar).mkString.toUpperCase)",
     busy='println("it runs")\nwhile (true) {}',
     sleep='println("it runs")\nThread.sleep(600000)',
     native="""
@@ -120,7 +121,7 @@ println("it runs")
 var (i, x) = (0L, 1L)
 while (x != 0) { i += 1; x = (x * 31 + i) | 1 }
 """,
-    interrupted="",
+    interrupted=("error", ""),
     facts="""
 println(s"${sc.applicationId} ${sc.master} ${sc.getConf.get("spark.submit.deployMode")} ${sc.uiWebUrl.get}")
 """,
@@ -149,7 +150,7 @@ R = Language(
     kernelspec="spark_R_{}",
     info="R",
     remember="kept <- 42",
-    recall="kept",
+    recall="print(kept)",
     forgotten="object 'kept' not found",
     html="IRdisplay::display_html('<b>bold</b>')",
     error="stop('no way')",
@@ -160,14 +161,17 @@ R = Language(
     busy="cat('it runs')\nwhile (TRUE) {}",
     sleep="cat('it runs')\nSys.sleep(600)",
     native="large <- matrix(rnorm(4e6), 2000)\ncat('it runs')\nlarge <- svd(large)",
-    interrupted="",
+    interrupted=("abort", ""),
     facts="""
 call <- SparkR::sparkR.callJMethod
 context <- call(sc, "sc")
 cat(call(context, "applicationId"), call(context, "master"),
     call(call(context, "getConf"), "get", "spark.submit.deployMode"), call(call(context, "uiWebUrl"), "get"))
 """,
-    count="cat(SparkR::sparkR.callJMethod(SparkR::sparkR.callJMethod(spark, 'sql', 'select * from range(1000)'), 'count'))",
+    count="""
+call <- SparkR::sparkR.callJMethod
+cat(call(call(spark, "sql", "select * from range(1000)"), "count"))
+""",
     closure=Missing("SparkR's own R workers would do it, and SparkR is on no registry"),
     job="""
 SparkR::sparkR.callJMethod(

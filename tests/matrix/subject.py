@@ -6,12 +6,13 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from client import Kernel, Result
-from places import Cell
+from client import Kernel, RequestError, Result
+from places import CLUSTER, Cell
 
 OVER = ("FINISHED", "FAILED", "KILLED")
 RUNS = "it runs"
@@ -80,7 +81,7 @@ class Subject(Kernel):
 
     def start_cell(self, code: str) -> str:
         """Start a cell that prints "it runs", wait until it did, and return the request's id."""
-        request = self.send("execute_request", {"code": code, "silent": False})
+        request = self.begin(code)
         said = ""
         while RUNS not in said:
             message = self.receive(60)
@@ -93,7 +94,7 @@ class Subject(Kernel):
         """Run a cell, interrupt it when a condition holds, by default when it printed "it runs"; return its result."""
         if when is None:
             return self.execute(code, 60, on_output=lambda text: self.interrupt() if RUNS in text else None)
-        request = self.send("execute_request", {"code": code, "silent": False})
+        request = self.begin(code)
         eventually(when, "what is to be interrupted")
         self.interrupt()
         return self.result_of(request, 60)
@@ -106,7 +107,7 @@ class Subject(Kernel):
             if message["parent_header"].get("msg_id") == request:
                 said += message["content"].get("text", "")
                 if message["header"]["msg_type"] == "execute_reply":
-                    assert message["content"]["status"] == "error"
+                    assert message["content"]["status"] == self.language.interrupted[0]
                     break
         return said
 
@@ -118,24 +119,24 @@ class Subject(Kernel):
         assert process in self.processes()
         process.kill()
 
-    def kill_launcher(self) -> None:
-        """Kill all of its processes, as if the host were gone."""
-        for process in self.processes():
-            process.kill()
-
-    def processes(self) -> set[psutil.Process]:
-        """Return the processes that belong to the kernel: launcher, kernel, drivers, executors."""
-        words = [self.id, *(report["id"] for report in self.applications())]
-        return {each for each in psutil.process_iter() if mentions(each, words)}
+    def end_from_outside(self) -> None:
+        """End all of it, as YARN's administrator does, or the host's."""
+        if self.cell.place is CLUSTER:
+            self.yarn.kill(self.applications()[-1]["id"])
+            return
+        (command,) = (each for each in self.processes() if each.ppid() == self.server.process.pid)
+        command.terminate()
 
     def check_nothing_left(self) -> None:
-        """See that no process, file, running application or connection of it is there."""
+        """See that no process, file or running application of it is there, once it is not in the list any more."""
+        with suppress(RequestError):
+            self.delete()
         eventually(lambda: all(each["state"] in OVER for each in self.applications()), "the end of its applications")
         eventually(lambda: not self.processes(), "the end of its processes", self.processes)
         runtime, staging = self.server.directory / "runtime", self.yarn.directory / "staging"
         files = [*runtime.glob(f"*{self.id}*")]
         files += [file for report in self.applications() for file in staging.rglob(report["id"])]
-        assert files == []
+        assert not files, files
 
     def ends(self) -> list[str]:
         """Return what YARN says of how its applications ended."""

@@ -1,7 +1,10 @@
 """After a restart the session is a new one, on the websocket that was open before."""
 
 import pytest
+from places import CLIENT, CLUSTER, LOCAL
 from subject import eventually
+
+REASONS = {CLUSTER: "KILLED", CLIENT: "launcher", LOCAL: "launcher"}
 
 
 def check_new_session(kernel):
@@ -29,24 +32,31 @@ def test_a_restart_gives_a_new_session(kernel, first_use):
 
 
 @pytest.mark.row("kill -9 of the kernel")
-def test_a_kernel_that_is_killed_is_back_by_itself(kernel, first_use, server):
+def test_a_kernel_that_is_killed_is_back_or_says_why_not(kernel, first_use, server):
     application, pid = fill(kernel)
     kernel.states.clear()
     kernel.kill_process(pid)
-    kernel.wait_for_state("restarting")
+    if kernel.language.restarts_in_place:
+        kernel.wait_for_state("restarting")
+        assert f"Kernel {kernel.id}: The kernel was ended by signal 9 (SIGKILL)" in server.log_tail(200)
+    else:  # its JVM is the Spark driver, and all is gone
+        kernel.wait_for_state("dead")
+        assert any(word in kernel.get()["reason"] for word in ("SIGKILL", "killed", "137")), kernel.get()
+        kernel.restart()
     check_new_session(kernel)
     assert (kernel.facts().application == application) == kernel.language.restarts_in_place
-    assert f"Kernel {kernel.id}: The kernel was ended by signal 9 (SIGKILL)" in server.log_tail(200)
 
 
 @pytest.mark.row("restart to another place")
-def test_a_restart_moves_a_kernel_whose_launcher_is_gone(eager):
-    fill(eager)
-    eager.kill_launcher()
+def test_a_restart_moves_a_kernel_that_was_ended_from_outside(eager):
+    application, _ = fill(eager)
+    eager.end_from_outside()
     eager.wait_for_state("dead")
-    reason = eager.get()["reason"]
-    assert reason, eager.get()
+    assert REASONS[eager.cell.place] in eager.get()["reason"]
     eventually(lambda: not eager.processes(), "the end of its processes", eager.processes)
     eager.states.clear()
     eager.restart()
     check_new_session(eager)
+    assert eager.facts().application != application
+    if eager.cell.place is CLUSTER:
+        assert eager.applications()[0]["finalStatus"] == "KILLED"

@@ -22,9 +22,8 @@ def test_a_client_shuts_its_kernel_down(eager):
 
 @pytest.mark.row("quit in a cell")
 def test_a_cell_ends_its_kernel(bare):
-    bare.value(bare.language.get_spark)
-    bare.value(bare.language.count)
-    bare.send("execute_request", {"code": bare.language.quit, "silent": False})
+    bare.value(bare.language.get_spark + bare.language.count)
+    bare.begin(bare.language.quit)
     bare.wait_for_state("dead")
     assert "ended by itself" in bare.get()["reason"]
     check_end(bare)
@@ -44,7 +43,7 @@ def test_a_kernel_is_deleted(kernel):
 def test_a_kernel_that_took_too_much_memory_is_dead_for_that_reason(start_cell):
     kernel = start_cell()
     kernel.value(kernel.language.remember)
-    kernel.send("execute_request", {"code": kernel.language.memory, "silent": False})
+    kernel.begin(kernel.language.memory)
     kernel.wait_for_state("dead")
     assert "physical memory" in kernel.get()["reason"]
     kernel.check_nothing_left()
