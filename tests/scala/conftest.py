@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "launcher"))
 
+from fake_server import FakeServer, make_certificate
 from launching import Launch
 from scala_kernel import Kernel
 
@@ -48,6 +49,14 @@ def finish(launch):
 
 
 @pytest.fixture
+def fake_server(tmp_path):
+    """What a launcher reports to."""
+    server = FakeServer(make_certificate(tmp_path))
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def launch(tmp_path, kernelspec):
     """Start launches that end by themselves, or by the test."""
     launches = []
@@ -62,7 +71,7 @@ def launch(tmp_path, kernelspec):
 
 
 @pytest.fixture
-def start(tmp_path, kernelspec):
+def start_alone(tmp_path, kernelspec):
     """Start kernels that end by themselves, or by the test."""
     kernels = []
 

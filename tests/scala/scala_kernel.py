@@ -30,7 +30,10 @@ class Kernel:
         self.client = BlockingKernelClient(connection_file=str(file))
         self.client.load_connection_file()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=LIMIT)
+        # Not wait_for_ready(): it gives up when a heartbeat takes more than a second.
+        request = self.client.kernel_info()
+        while self.client.get_shell_msg(timeout=LIMIT)["parent_header"].get("msg_id") != request:
+            pass
 
     def _wait_for_port(self) -> None:
         deadline = time.monotonic() + LIMIT

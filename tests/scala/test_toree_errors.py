@@ -26,9 +26,9 @@ def test_what_toree_does_not_take_ends_the_launch_with_the_reason(launch, argume
         assert word in started.text
 
 
-def test_a_cell_says_why_spark_could_not_be_started_and_the_kernel_lives(start):
+def test_a_cell_says_why_spark_could_not_be_started_and_the_kernel_lives(start_alone):
     options = "--master local[2] --conf spark.ui.enabled=false --conf spark.memory.fraction=7"
-    kernel = start(SPARK_OPTS="", __TOREE_SPARK_OPTS__=options)
+    kernel = start_alone(SPARK_OPTS="", __TOREE_SPARK_OPTS__=options)
     for _ in range(2):
         status, text = kernel.run("spark.range(10).count()")
         assert status == "error" and "spark.memory.fraction" in text

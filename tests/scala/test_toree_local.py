@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from launching import server_arguments
 
 # They come in this order: Spark is not there before one of them uses it.
 
@@ -90,30 +91,31 @@ def make_jar(path):
         jar.writestr("word.txt", "added")
 
 
-def test_a_cell_that_exits_ends_everything_in_an_orderly_way(start):
-    kernel = start()
+def test_a_cell_that_exits_ends_everything_in_an_orderly_way(start_alone):
+    kernel = start_alone()
     kernel.value("println(spark.range(10).count())")
     kernel.send("sys.exit(0)")
     assert kernel.launch.wait(60) == 0, kernel.launch.text
 
 
-def test_eager_mode_has_a_session_that_nobody_asked_for_and_sigterm_ends_it_well(start):
-    kernel = start(LAUNCH_OPTS="--RemoteProcessProxy.spark-context-initialization-mode eager")
+def test_eager_mode_has_a_session_that_nobody_asked_for_and_sigterm_ends_it_well(start_alone):
+    kernel = start_alone(LAUNCH_OPTS="--RemoteProcessProxy.spark-context-initialization-mode eager")
     code = "while (org.apache.spark.sql.SparkSession.getDefaultSession.isEmpty) Thread.sleep(100); println(sc.master)"
     assert kernel.value(code) == "local[2]"
     os.kill(kernel.child.pid, signal.SIGTERM)
     assert kernel.launch.wait(60) == 0, kernel.launch.text
 
 
-def test_a_jvm_that_was_killed_leaves_nothing_and_is_the_reason(start):
-    kernel = start()
+def test_a_jvm_that_was_killed_leaves_nothing_and_is_the_reason(start_alone, fake_server):
+    kernel = start_alone(*server_arguments(fake_server)[1:], ELYRA_LAUNCH_TICKET=fake_server.ticket)
+    assert fake_server.wait_for("hello")["restarts_in_place"] is False
     kernel.jvm.kill()
+    assert "the Spark driver's JVM, to which the kernel belongs, is gone" in fake_server.wait_for("error")["message"]
     assert kernel.launch.wait(60) == -signal.SIGKILL
     assert kernel.launch.gone(30)
-    assert "the Spark driver's JVM, to which the kernel belongs, is gone" in kernel.launch.text
 
 
-def test_a_child_that_was_killed_takes_the_jvm_along(start):
-    kernel = start()
+def test_a_child_that_was_killed_takes_the_jvm_along(start_alone):
+    kernel = start_alone()
     kernel.child.kill()
     assert kernel.launch.wait(60) != 0
