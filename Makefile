@@ -33,6 +33,7 @@ lint: $(VENV)
 	ruff check .
 	ruff format --check .
 	mypy
+	mypy --explicit-package-bases --exclude through_gateway docs/examples
 	@# Workers have Python 3.8: syntax and standard library; the excluded is used where it is found.
 	vermin --quiet --no-tips --target=3.8- --exclude os.pidfd_open --violations elyra_launcher kernels
 	@python -m demo.check_shell

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 
 from . import __version__, protocol
 from .arguments import InformationRequested, parse
@@ -155,7 +156,8 @@ class Report(Owner):
         try:
             callback()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a function of others
-            traceback.print_exc()
+            with suppress(OSError):  # perhaps nobody reads standard error any more
+                traceback.print_exc()
             return f"{getattr(callback, '__name__', 'a callback')} of the kernel failed: {error!r}"
         return ""
 

@@ -38,8 +38,10 @@ def guarded(kernel: Kernel, name: str, function: Callable[[], Result]) -> Result
         raise
     except Exception as error:
         import traceback
+        from contextlib import suppress
 
-        traceback.print_exc()
+        with suppress(OSError):  # perhaps nobody reads standard error any more
+            traceback.print_exc()
         raise LauncherError(f"{hook} failed: {error!r}") from error
 
 

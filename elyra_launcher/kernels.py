@@ -115,6 +115,9 @@ class Kernel:
         This is the place for what a process does to itself: resource limits, niceness, a mask.
         """
 
+    def after_end(self) -> None:
+        """Remove what the kernel left; called once, when it has ended for good. Here there is nothing."""
+
     def interrupt(self, process: Process) -> None:
         """Interrupt what the kernel does: here by SIGINT to its process group."""
         from signal import SIGINT

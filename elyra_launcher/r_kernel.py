@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 START = 'eval(parse(text = Sys.getenv("ELYRA_R_KERNEL"), keep.source = FALSE), new.env(parent = asNamespace("utils")))'
 
-IGNORING_INTERRUPTS = ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")
-"""Starts a command that an interrupt cannot end before it handles interrupts itself, as R does."""
-
 RSCRIPT_VARIABLE = "ELYRA_RSCRIPT"
 
 UTF8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8", "en_US.utf8")
@@ -49,7 +46,7 @@ class RKernel(Kernel):
         """Return the command that runs ``r_kernel.R``."""
         rscript = _find(self._rscript)
         arguments = [self.connection_file, self.options.spark_mode, self._application, rscript]
-        return [*IGNORING_INTERRUPTS, rscript, "-e", START, *arguments, *self._arguments]
+        return [rscript, "-e", START, *arguments, *self._arguments]
 
     def environment(self, environ: dict[str, str]) -> dict[str, str]:
         """Return the environment, with a locale that has all characters, and a directory for R's own files."""
@@ -58,15 +55,20 @@ class RKernel(Kernel):
 
     def before_start(self) -> None:
         """Make the directory for R's own files, which R leaves behind when a signal ends it."""
-        import atexit
         import tempfile
 
-        if not self._directory:
-            atexit.register(self._remove_directory)
-        self._remove_directory()
-        self._directory = tempfile.mkdtemp(prefix="elyra-r-")
+        self.after_end()
+        base = os.getcwd() if "CONTAINER_ID" in os.environ else None
+        self._directory = tempfile.mkdtemp(prefix="elyra-r-", dir=base)
 
-    def _remove_directory(self) -> None:
+    def before_exec(self) -> None:
+        """Let no interrupt end the kernel before it handles interrupts itself, as R does from then on."""
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def after_end(self) -> None:
+        """Remove the directory of R's own files."""
         import shutil
 
         if self._directory:

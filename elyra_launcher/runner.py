@@ -175,6 +175,13 @@ class Runner:
             outlet.flush()
         if self._file is not None:
             self._file.remove()
+        try:
+            guarded(self.kernel, "after_end", self.kernel.after_end)
+        except LauncherError as error:
+            from contextlib import suppress
+
+            with suppress(OSError):  # perhaps nobody reads any more
+                os.write(2, f"elyra_launcher: {error}\n".encode("utf-8", "replace"))
 
     def _pick_and_write(self) -> None:
         assert self._file is not None

@@ -9,11 +9,14 @@ kernel was heard on this very iopub socket.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any, ClassVar
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado import web
 from traitlets import default
+
+from elyra_server.cells import PATIENCE, UNANSWERED, CellWatch
 
 NUDGE_INTERVAL = 0.1
 MAX_HELD = 1000
@@ -26,6 +29,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     _heard: asyncio.Event | None = None
     _reconnecting: asyncio.Task[None] | None = None
     _address: tuple[Any, ...] = ()
+    _cells: CellWatch | None = None
     _base: ClassVar[Any] = ZMQChannelsWebsocketConnection  # without types of its own
 
     @default("limit_rate")
@@ -44,8 +48,10 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
         # Several small messages follow each other: without this each waits for the last one's ACK.
         self.websocket_handler.set_nodelay(True)
         self._address = self._kernel_address()
+        self._cells = CellWatch(self.session.unpack)
         result = super().connect()
         self.multi_kernel_manager.add_restart_callback(self.kernel_id, self.on_kernel_back, "restarted")
+        self.multi_kernel_manager.add_restart_callback(self.kernel_id, self.on_interrupt, "interrupted")
         return result
 
     def disconnect(self) -> Any:
@@ -54,6 +60,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
             self._reconnecting.cancel()
         if self.kernel_id in self.multi_kernel_manager:
             self.multi_kernel_manager.remove_restart_callback(self.kernel_id, self.on_kernel_back, "restarted")
+            self.multi_kernel_manager.remove_restart_callback(self.kernel_id, self.on_interrupt, "interrupted")
         return self._base.disconnect(self)
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:
@@ -65,20 +72,34 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
 
     def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
         """Pass a kernel's message on."""
-        if self._heard is not None and getattr(stream, "channel", stream) == "iopub":
-            self._heard.set()
+        if getattr(stream, "channel", stream) == "iopub":
+            if self._heard is not None:
+                self._heard.set()
+            if self._cells is not None:
+                self._cells.see(self.session.feed_identities(outgoing_msg)[1])
         super().handle_outgoing_message(stream, outgoing_msg)
 
     def on_kernel_restarted(self) -> None:
         """Tell the client that the kernel restarts, and hold what it sends from now on."""
         if self._held is None:
             self._held = []
+        if self._cells is not None:
+            self._cells.forget()
         self._base.on_kernel_restarted(self)
 
     def on_restart_failed(self) -> None:
         """Tell the client that the kernel is dead."""
         self._held = None
         self._base._send_status_message(self, "dead")
+
+    def on_interrupt(self) -> None:
+        """Tell the client, after a while, if its cell does not answer this interrupt."""
+        if self._cells is not None and self._cells.parent is not None:
+            asyncio.get_running_loop().call_later(PATIENCE, self._tell_unanswered, self._cells.parent)
+
+    def _tell_unanswered(self, cell: dict[str, Any]) -> None:
+        if self._cells is not None and self._cells.parent is cell:
+            self._base.write_stderr(self, UNANSWERED, cell)
 
     def on_kernel_back(self) -> None:
         """Reconnect, now that the new kernel is there."""
@@ -90,16 +111,19 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
         if self._kernel_address() != self._address:
             self._renew_streams()
         self._heard = asyncio.Event()
-        control = self.kernel_manager.connect_control()
+        control, shell = self.kernel_manager.connect_control(), self.kernel_manager.connect_shell()
+        # Of a request on the control channel some kernels, such as Deno's, say nothing on iopub.
+        channels = itertools.cycle([control, control, shell])
         try:
             async with _limit(self.kernel_info_timeout):
                 while not self._heard.is_set():
-                    self.session.send(control, "kernel_info_request")
+                    self.session.send(next(channels), "kernel_info_request")
                     await _wait_shortly(self._heard)
         except asyncio.TimeoutError:
             self.log.warning("Kernel %s does not answer after its restart.", self.kernel_id)
         finally:
             control.close()
+            shell.close()
         # Not where the kernel restarted again meanwhile: what is held is then for the next one.
         self._heard = None
         held, self._held = self._held, None

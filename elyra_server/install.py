@@ -23,6 +23,7 @@ from traitlets import Bool, Enum, Float, Unicode
 
 import elyra_launcher
 from elyra_server.settings import split_list
+from elyra_server.toree import add_assembly, is_elsewhere
 
 COMMON = "common"
 SHARED = ("bin", "scripts")
@@ -72,6 +73,10 @@ class InstallApp(JupyterApp):
     rscript = Unicode(
         help="Rscript on the workers, whose R has IRkernel, for kernelspecs of R; by default the one in PATH."
     ).tag(config=True)
+    toree_assembly = Unicode(
+        help="Toree's assembly jar, for kernelspecs of Scala: a file of this host, or a URL that Spark understands; by "
+        "default that of the Python package toree."
+    ).tag(config=True)
     yarn_endpoint = Unicode(
         help="URL of YARN's ResourceManager, as http://host:8088/ws/v1/cluster; by default the server's."
     ).tag(config=True)
@@ -105,6 +110,7 @@ class InstallApp(JupyterApp):
         "spark-home": "InstallApp.spark_home",
         "python": "InstallApp.python",
         "rscript": "InstallApp.rscript",
+        "toree-assembly": "InstallApp.toree_assembly",
         "yarn-endpoint": "InstallApp.yarn_endpoint",
         "remote-hosts": "InstallApp.remote_hosts",
         "launch-timeout": "InstallApp.launch_timeout",
@@ -154,12 +160,16 @@ class InstallApp(JupyterApp):
             self._fail(f"--remote-hosts is not for {', '.join(local)}: YARN chooses the hosts there.")
         if self.spark_home and not self.remote_hosts and not Path(self.spark_home, "bin", "spark-submit").is_file():
             self._fail(f"--spark-home={self.spark_home} has no bin/spark-submit: name the directory of a Spark.")
+        if self.toree_assembly and not is_elsewhere(self.toree_assembly) and not Path(self.toree_assembly).is_file():
+            self._fail(f"--toree-assembly={self.toree_assembly} is not a file: name Toree's assembly jar.")
 
     def _install(self, source: Path, name: str) -> None:
         with tempfile.TemporaryDirectory() as directory:
             staged = Path(directory, name)
             stage(source, staged)
             self._configure(staged / "kernel.json")
+            if source.parent.name == "scala":
+                add_assembly(staged, self.toree_assembly, self.local_jars)
             self._place(staged, name)
 
     def _place(self, staged: Path, name: str) -> None:

@@ -133,11 +133,17 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
     async def _async_interrupt_kernel(self) -> None:
         if not (self.hosted and self.shutting_down):
             await super()._async_interrupt_kernel()
+            self.fire("interrupted")
             return
         # On the way to a shutdown the interrupt helps a busy kernel, but is nothing to wait for.
         if self.provisioner is not None and await self.provisioner.poll() is None:
+            if self.kernel_spec is not None and self.kernel_spec.interrupt_mode == "message":
+                await super()._async_interrupt_kernel()  # a message, since the signal might end this kernel
+                return
             task = asyncio.ensure_future(self.provisioner.send_signal(2))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    interrupt_kernel = _async_interrupt_kernel
 
     async def _async_wait(self, pollinterval: float = 0.1) -> None:
         if isinstance(self.provisioner, ProcessProxyProvisioner):

@@ -18,7 +18,7 @@ class RemoteKernelRestarter(AsyncIOLoopKernelRestarter):
     """Restarts a kernel that crashed; leaves dead, with its reason, one that ended.
 
     It does not poll: the process proxy says when the kernel ended. Callbacks may be
-    registered for one event more than usual, ``restarted``: the new kernel is there.
+    registered for two events more than usual, ``restarted``: the new kernel is there; ``interrupted``: it was told so.
     """
 
     callbacks = Dict()
@@ -27,7 +27,7 @@ class RemoteKernelRestarter(AsyncIOLoopKernelRestarter):
     _last_crash = 0.0
 
     def _callbacks_default(self) -> dict[str, list[Any]]:
-        return {"restart": [], "restarted": [], "dead": []}
+        return {"restart": [], "restarted": [], "dead": [], "interrupted": []}
 
     def start(self) -> None:
         """Watch the kernel that was just started."""

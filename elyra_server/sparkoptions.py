@@ -46,6 +46,11 @@ def extend(options: str, environ: Mapping[str, str], tags: str, ticket: Path, la
     return result.strip()
 
 
+def options_of(environ: Mapping[str, str]) -> str:
+    """Return the Spark options of a launch; those of Toree's own kernelspecs have another name."""
+    return environ.get("SPARK_OPTS") or environ.get("__TOREE_SPARK_OPTS__", "")
+
+
 def lookup(options: str, environ: Mapping[str, str], name: str) -> str:
     """Return the value of a Spark property: of the options, else of spark-defaults.conf, else nothing."""
     return _find(options, name) or _default(environ, name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
 import time
 import urllib.error
 import uuid
@@ -29,9 +31,16 @@ class Result:
 
     def __init__(self) -> None:
         self.text = ""  # what it printed and returned
+        self.bundles: list[dict[str, Any]] = []  # all that it displayed and returned, by MIME type
         self.error = ""  # the exception's name
+        self.value = ""  # the exception's text
         self.traceback = ""
         self.status = ""
+
+    @property
+    def all(self) -> str:
+        """Everything that a user sees of it."""
+        return "\n".join((self.text, self.error, self.value, self.traceback))
 
 
 class Kernel:
@@ -51,13 +60,26 @@ class Kernel:
         self.model = request(server, "POST", "/api/kernels", {"name": name, "env": env})
         self.id = self.model["id"]
         self.path = f"/api/kernels/{self.id}"
-        self.socket = self.connect()
         self.states: list[str] = []
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.socket = self.connect()
+        # Always, since a client that reads nothing answers no ping, and is dropped.
+        threading.Thread(target=self._read, args=(self.socket, self._messages), daemon=True).start()
 
     def connect(self) -> websocket.WebSocket:
         """Open a websocket."""
         url = self.server.url.replace("http", "ws", 1) + self.path + "/channels"
-        return websocket.create_connection(url, header={"Authorization": f"token {self.server.token}"}, timeout=LIMIT)
+        return websocket.create_connection(url, header={"Authorization": f"token {self.server.token}"})
+
+    @staticmethod
+    def _read(socket: websocket.WebSocket, messages: queue.Queue[dict[str, Any] | None]) -> None:
+        try:
+            while text := socket.recv():
+                messages.put(json.loads(text))
+        except (OSError, websocket.WebSocketException):
+            pass  # closed, by either side
+        socket.shutdown()
+        messages.put(None)
 
     def send(self, kind: str, content: dict[str, Any], channel: str = "shell") -> str:
         """Send a message and return its id."""
@@ -76,15 +98,33 @@ class Kernel:
 
     def receive(self, limit: float) -> dict[str, Any]:
         """Return the next message, and remember the states that messages tell."""
-        self.socket.settimeout(limit)
-        message: dict[str, Any] = json.loads(self.socket.recv())
+        try:
+            message = self._messages.get(timeout=limit)
+        except queue.Empty:
+            raise TimeoutError(f"the kernel said nothing for {limit:.0f} s") from None
+        if message is None:
+            self._messages.put(None)
+            raise ConnectionError("the server closed the websocket")
         if message["header"]["msg_type"] == "status":
             self.states.append(message["content"]["execution_state"])
         return message
 
-    def execute(self, code: str, limit: float = LIMIT, on_output: Callable[[str], None] | None = None) -> Result:
-        """Run a cell and return its result; `on_output` is called for each thing it prints."""
-        message_id = self.send("execute_request", {"code": code, "silent": False, "store_history": True})
+    def execute(
+        self, code: str, limit: float = LIMIT, on_output: Callable[[str], None] | None = None, answer: str | None = None
+    ) -> Result:
+        """Run a cell and return its result; `on_output` is called for each thing it prints, `answer` typed if asked."""
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": answer is not None}
+        content["user_expressions"] = {}  # Toree insists on it
+        return self.result_of(self.send("execute_request", content), limit, on_output, answer)
+
+    def result_of(
+        self,
+        message_id: str,
+        limit: float = LIMIT,
+        on_output: Callable[[str], None] | None = None,
+        answer: str | None = None,
+    ) -> Result:
+        """Return the result of a cell whose request was sent."""
         deadline = time.monotonic() + limit
         result, over = Result(), set()
         while over != {"reply", "idle"}:
@@ -96,11 +136,16 @@ class Kernel:
                 result.text += content["text"]
                 if on_output is not None:
                     on_output(content["text"])
-            elif kind == "execute_result":
-                result.text += content["data"]["text/plain"]
+            elif kind in ("display_data", "execute_result"):
+                result.bundles.append(content["data"])
+                if kind == "execute_result":
+                    result.text += content["data"].get("text/plain", "")
+            elif kind == "input_request":
+                self.send("input_reply", {"value": answer}, "stdin")
             elif kind == "execute_reply":
                 result.status = content["status"]
                 result.error = content.get("ename", "")
+                result.value = content.get("evalue", "")
                 result.traceback = "\n".join(content.get("traceback", []))
                 over.add("reply")
             elif kind == "status" and content["execution_state"] == "idle":
@@ -112,6 +157,18 @@ class Kernel:
         result = self.execute(code, limit)
         assert result.status == "ok", result.traceback
         return result.text.strip()
+
+    def ask(self, kind: str, content: dict[str, Any], channel: str = "shell", limit: float = LIMIT) -> dict[str, Any]:
+        """Send a request that is no cell, and return the content of its reply."""
+        message_id = self.send(kind, content, channel)
+        deadline = time.monotonic() + limit
+        while True:
+            message = self.receive(max(deadline - time.monotonic(), 0.01))
+            if message["parent_header"].get("msg_id") == message_id and message["header"]["msg_type"].endswith(
+                "_reply"
+            ):
+                reply: dict[str, Any] = message["content"]
+                return reply
 
     def wait_for_state(self, state: str, limit: float = LIMIT) -> None:
         """Read messages until one tells this state."""
@@ -134,7 +191,7 @@ class Kernel:
         begin = time.monotonic()
         request(self.server, "DELETE", self.path)
         seconds = time.monotonic() - begin
-        self.socket.close()
+        self.socket.abort()
         return seconds
 
 

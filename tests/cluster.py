@@ -27,6 +27,14 @@ OVER = ("FINISHED", "FAILED", "KILLED")
 class Cluster(Yarn):
     """The YARN of the tests, with what they ask it."""
 
+    def _settings(self):
+        # As YARN is by itself: who takes more memory than was asked for is killed.
+        return {
+            **super()._settings(),
+            "yarn.nodemanager.pmem-check-enabled": "true",
+            "yarn.nodemanager.container-monitor.interval-ms": 500,
+        }
+
     def application_of(self, kernel_id):
         """Return the application of a kernel, None if there never was one."""
         tagged = [each for each in self.applications() if kernel_id in each["applicationTags"]]

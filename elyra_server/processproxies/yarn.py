@@ -140,7 +140,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         self._ticket = shipping.write_ticket(self.kernel_id, env.pop("ELYRA_LAUNCH_TICKET"), variables)
         launcher = shipping.launcher_zip()
         env["ELYRA_LAUNCHER_PATH"] = str(launcher)
-        options = env.get("SPARK_OPTS", "")
+        options = sparkoptions.options_of(env)
         tags = f"{self.kernel_id},{self.application.tag}"
         env["SPARK_OPTS"] = sparkoptions.extend(options, env, tags, self._ticket, launcher)
 
@@ -210,7 +210,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
 
 def _staging_directories(env: dict[str, str]) -> list[Path]:
     """Return where Spark stages submissions if the cluster's file system is the local one."""
-    configured = sparkoptions.lookup(env.get("SPARK_OPTS", ""), env, "spark.yarn.stagingDir")
+    configured = sparkoptions.lookup(sparkoptions.options_of(env), env, "spark.yarn.stagingDir")
     match = re.fullmatch(r"(?:file:(?://)?)?(/.*)", configured)
     # Below a configured directory each user has one; only this server's own and an impersonated one can be meant.
     users = (getpass.getuser(), env.get("KERNEL_USERNAME", ""))

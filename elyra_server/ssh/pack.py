@@ -81,9 +81,11 @@ def _make(found: dict[str, Path]) -> Pack:
             f"The kernelspec has files of {size >> 20} MB, which is too much to send with each launch.", lasting=False
         )
     parts = [(name, path.stat().st_mode, path.read_bytes()) for name, path in found.items()]
-    for module in sorted((launcher_directory() / PACKAGE).glob("*.py")):
+    for module in sorted(path for path in (launcher_directory() / PACKAGE).iterdir() if path.is_file()):
         place = f"{LAUNCHER}/{PACKAGE}"
         parts.append((f"{place}/{module.name}", 0o600, module.read_bytes()))
+        if module.suffix != ".py":
+            continue
         # A worker with the same Python need not compile it, another one takes no notice.
         compiled = importlib.util.cache_from_source(module.name)
         parts.append((f"{place}/{compiled}", 0o600, _compile(module)))

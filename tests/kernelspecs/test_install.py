@@ -11,7 +11,9 @@ import pytest
 
 from demo import ROOT
 
-NAMES = ["python_local", "spark_python_local", "spark_python_yarn_client", "spark_python_yarn_cluster"]
+PLACES = ("local", "yarn_client", "yarn_cluster")
+NAMES = ["python_local", *(f"spark_python_{place}" for place in PLACES)]
+NAMES += ["ir_local", *(f"spark_R_{place}" for place in PLACES), *(f"spark_scala_{place}" for place in PLACES)]
 JUPYTER = str(Path(sys.executable).with_name("jupyter"))
 
 

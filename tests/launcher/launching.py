@@ -163,6 +163,23 @@ class Client:
             if message["parent_header"].get("msg_id") == request and message["msg_type"] == "execute_input":
                 return request
 
+    def await_stream(self, text: str) -> None:
+        """Return once the running cell wrote a text."""
+        while True:
+            message = self._client.get_iopub_msg(timeout=20)
+            if message["msg_type"] == "stream" and text in message["content"]["text"]:
+                return
+
+    def answer(self, code: str) -> str:
+        """Run a cell and return its first text, which some kernels send after their idle."""
+        request = self.send(code)
+        while True:
+            message = self._client.get_iopub_msg(timeout=20)
+            content = message["content"]
+            text = content.get("text") or content.get("data", {}).get("text/plain")
+            if message["parent_header"].get("msg_id") == request and text:
+                return str(text)
+
     def result(self, request: str) -> tuple[str, str]:
         """Return status and text (or error name) of a cell."""
         status, text = "ok", ""

@@ -19,6 +19,7 @@ ENVIRONMENT = Path(sys.prefix)
         ("launch_command/launch.py", "print(6 * 7)", "42\n"),
         ("launch_subclass/launch.py", "import os; print(os.environ['VIRTUAL_ENV'])", f"{ENVIRONMENT}\n"),
         ("report_itself/kernel.py", "print(simulation['step'])", "42\n"),
+        ("echo_kernel/kernel.py", "hello there", "hello there"),
     ],
 )
 def test_embedding(make_server, script: str, cell: str, output: str) -> None:
@@ -37,6 +38,60 @@ def test_a_subclass_that_refuses_says_why(server) -> None:
     status, message, _ = server.fail("example", KERNEL_ENVIRONMENT="no-such-environment")
     assert status == 500
     assert "set KERNEL_ENVIRONMENT to one that exists" in message
+
+
+def test_a_kernel_in_an_environment_that_the_launch_makes(make_server, tmp_path: Path) -> None:
+    project = tmp_path / "projects" / "churn"
+    project.mkdir(parents=True)
+    server = make_server()
+    argv = [sys.executable, str(EXAMPLES / "prepared_environment" / "launch.py"), *FLAGS]
+    server.spec("example", argv, env={"SITE_PROJECTS": str(project.parent)})
+    # pip finds nothing there, and needs no network to say so.
+    (project / "requirements.txt").write_text("/no/such/package.whl\n")
+    status, message, _ = server.fail("example", KERNEL_PROJECT="churn", KERNEL_LAUNCH_TIMEOUT="120")
+    assert status == 500
+    assert f"preparing the packages of {project}/requirements.txt ended with exit code 1" in message
+    assert "/no/such/package.whl" in message
+    (project / "requirements.txt").unlink()
+    for _ in range(2):  # the second time it is there already
+        kernel_id = server.start("example", KERNEL_PROJECT="churn", KERNEL_LAUNCH_TIMEOUT="120")
+        socket = server.socket(kernel_id)
+        assert socket.run("import sys; print(sys.prefix)") == f"{project / '.venv'}\n"
+        socket.close()
+        server.delete(kernel_id)
+
+
+def test_a_preparation_that_takes_too_long_is_named(server, tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import sys, elyra_launcher\n"
+        "class Slow(elyra_launcher.PythonKernel):\n"
+        "    def preparation(self):\n"
+        "        yield 'the reference data', ['sleep', '1000']\n"
+        "sys.exit(elyra_launcher.launch(kernel=Slow))\n"
+    )
+    server.spec("slow", [sys.executable, str(script), *FLAGS])
+    status, message, _ = server.fail("slow", KERNEL_LAUNCH_TIMEOUT="8")
+    assert status == 500
+    assert "not ready within 8 s" in message
+    assert "preparing the reference data" in message
+
+
+def test_a_kernel_within_limits(server) -> None:
+    script = str(EXAMPLES / "resource_limits" / "launch.py")
+    command = ["--", sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    server.spec("example", [sys.executable, script, *FLAGS, *command], env={"SITE_MEMORY_GIB": "4"})
+    kernel_id = server.start("example", KERNEL_MEMORY_GIB="2")
+    socket = server.socket(kernel_id)
+    limits = "[resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)]"
+    assert socket.run(f"import resource; print({limits})") == f"[{2 * 2**30}, 512]\n"
+    assert socket.run("x = bytearray(3 * 2**30)") == "MemoryError"
+    assert socket.run("print('alive')") == "alive\n"
+    socket.close()
+    server.delete(kernel_id)
+    status, message, _ = server.fail("example", KERNEL_MEMORY_GIB="64")
+    assert status == 500
+    assert "KERNEL_MEMORY_GIB is '64': ask for a number from 0.5 to 4" in message
 
 
 def test_a_process_proxy_of_ones_own(make_server) -> None:

@@ -110,6 +110,28 @@ async def test_a_ticket_is_good_once_and_a_resume_token_after_it(listener):
     assert await asyncio.to_thread(first.closed)
 
 
+async def test_a_ticket_is_good_again_for_the_launcher_that_never_heard_the_answer(listener):
+    launcher = await register(listener)
+    proof = {"kernel_id": launcher.kernel_id, "ticket": launcher.ticket}
+
+    async def say_hello(nonce):
+        one = await peer(listener)
+        return one, await asyncio.to_thread(lambda: one.hello(**proof, nonce=nonce))
+
+    _, lost = await say_hello("mine")
+    assert "result" in lost
+    for nonce in ("another's", "", None):
+        _, answer = await say_hello(nonce)
+        assert answer["error"]["code"] == protocol.REJECTED
+    linked, answer = await say_hello("mine")
+    assert "result" in answer
+    # What it says now it says since it heard the answer: the ticket is spent for it too.
+    linked.send(protocol.request(7, protocol.PHASE, {"phase": "kernel"}))
+    assert (await asyncio.to_thread(linked.receive))["id"] == 7
+    _, answer = await say_hello("mine")
+    assert answer["error"]["code"] == protocol.REJECTED
+
+
 @pytest.mark.parametrize(
     "params",
     [

@@ -1,0 +1,33 @@
+"""Many kernels at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+from client import Kernel
+from conftest import HOSTS
+from front import Front, until
+
+KERNELS = 60
+
+
+def test_many_kernels_start_at_once_and_leave_nothing(hosts, tmp_path):
+    with Front(tmp_path, hosts, ELYRA_KERNEL_LAUNCH_TIMEOUT="280") as server:
+        server.add("spread", remote_hosts=",".join(HOSTS))
+        process = psutil.Process(server.process.pid)
+        Kernel(server, "spread").delete()
+        until(lambda: not any(host.processes() for host in hosts.all))
+        files, memory = process.num_fds(), process.memory_info().rss
+        with ThreadPoolExecutor(KERNELS) as pool:
+            kernels = list(pool.map(lambda _: Kernel(server, "spread"), range(KERNELS)))
+            names = list(pool.map(lambda kernel: kernel.value("import os; print(os.uname().nodename)"), kernels))
+            assert Counter(names) == dict.fromkeys(HOSTS, KERNELS // len(HOSTS))
+            assert [host.sessions() for host in hosts.all] == [1, 1, 1]
+            list(pool.map(Kernel.delete, kernels))
+        for host in hosts.all:
+            until(lambda host=host: not (host.processes() or host.files() or host.sockets()), 60)
+            until(lambda host=host: not host.sessions(), 60)
+        until(lambda: process.num_fds() <= files)
+        assert process.memory_info().rss - memory < 60 << 20
