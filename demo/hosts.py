@@ -51,6 +51,7 @@ case $4 in /root/*)
 esac
 mount --bind "$2/passwd" /etc/passwd
 mount --bind "$2/shadow" /etc/shadow
+mount --bind "$2/hosts" /etc/hosts
 mkdir -p /run/sshd
 ip link set lo up
 echo ready
@@ -243,6 +244,7 @@ class Host:
         (self.directory / "greeting").write_text(GREETING)
         (self.directory / "greeting").chmod(0o755)
         digest = _run("openssl", "passwd", "-6", PASSWORD).strip()
+        (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
         shadow = ""
         passwd = Path("/etc/passwd").read_text().replace(":/root:", f":{self.directory / 'root'}:")
         for number, (name, shell) in enumerate(USERS.items(), 7001):
