@@ -198,8 +198,8 @@ class Host:
         return sum('"sshd"' in line and not line.split()[3].endswith(f":{self.port}") for line in lines)
 
     def files(self) -> list[str]:
-        """Return what is in its /tmp."""
-        return self.run("find", "/tmp", "-mindepth", "1").split()
+        """Return what is in its /tmp, but for what each JVM leaves there."""
+        return self.run("find", "/tmp", "-mindepth", "1", "-not", "-path", "/tmp/hsperfdata_*").split()
 
     def logins(self) -> int:
         """Return how many logins there were."""

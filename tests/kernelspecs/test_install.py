@@ -12,14 +12,9 @@ import pytest
 from demo import ROOT
 
 PLACES = ("local", "yarn_client", "yarn_cluster")
-NAMES = ["python_local", *(f"spark_python_{place}" for place in PLACES)]
-NAMES += [
-    "python_distributed",
-    "R_distributed",
-    "ir_local",
-    *(f"spark_R_{place}" for place in PLACES),
-    *(f"spark_scala_{place}" for place in PLACES),
-]
+NAMES = ["python_distributed", "python_local", *(f"spark_python_{place}" for place in PLACES)]
+NAMES += ["R_distributed", "ir_local", *(f"spark_R_{place}" for place in PLACES)]
+NAMES += [f"spark_scala_{place}" for place in PLACES]
 JUPYTER = str(Path(sys.executable).with_name("jupyter"))
 
 
