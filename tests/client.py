@@ -113,9 +113,13 @@ class Kernel:
         self, code: str, limit: float = LIMIT, on_output: Callable[[str], None] | None = None, answer: str | None = None
     ) -> Result:
         """Run a cell and return its result; `on_output` is called for each thing it prints, `answer` typed if asked."""
-        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": answer is not None}
+        return self.result_of(self.begin(code, answer is not None), limit, on_output, answer)
+
+    def begin(self, code: str, allow_stdin: bool = False) -> str:
+        """Send a cell and return its request's id."""
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": allow_stdin}
         content["user_expressions"] = {}  # Toree insists on it
-        return self.result_of(self.send("execute_request", content), limit, on_output, answer)
+        return self.send("execute_request", content)
 
     def result_of(
         self,

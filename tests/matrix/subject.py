@@ -127,6 +127,11 @@ class Subject(Kernel):
         (command,) = (each for each in self.processes() if each.ppid() == self.server.process.pid)
         command.terminate()
 
+    def processes(self) -> set[psutil.Process]:
+        """Return the processes that belong to the kernel: launcher, kernel, drivers, executors."""
+        words = [self.id, *(report["id"] for report in self.applications())]
+        return {each for each in psutil.process_iter() if mentions(each, words)}
+
     def check_nothing_left(self) -> None:
         """See that no process, file or running application of it is there, once it is not in the list any more."""
         with suppress(RequestError):
