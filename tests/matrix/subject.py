@@ -61,7 +61,7 @@ class Subject(Kernel):
 
     def facts(self) -> Facts:
         """Return what Spark says of itself."""
-        return Facts(*self.value(self.language.facts).split()[-4:])
+        return Facts(*self.value(self.language.facts, text="http").split()[-4:])
 
     def jobs(self, facts: Facts, status: str) -> list[dict[str, Any]]:
         """Return Spark's jobs with a status, from its REST API."""
