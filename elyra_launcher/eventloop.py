@@ -42,7 +42,7 @@ class Loop:
         self._signals: dict[int, Callable[[], object]] = {}
         self._former: dict[int, Any] = {}
         self._former_wakeup = -1
-        self._running = False
+        self._running = True
         self._wake_read, self._wake_write = os.pipe()
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
@@ -106,8 +106,7 @@ class Loop:
             signal.signal(signum, lambda number, frame: None)
 
     def run(self) -> None:
-        """Serve events until `stop`."""
-        self._running = True
+        """Serve events until `stop`, which may have been called already."""
         while self._running:
             for key, _ in self._selector.select(self._pause()):
                 # An earlier callback of this round may have closed it.

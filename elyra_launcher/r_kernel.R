@@ -33,7 +33,13 @@ open_jvm <- function() {
 
 tell <- function(connection, ...) writeBin(charToRaw(paste0(c(...), "\n", collapse = "")), connection)
 
+# A read that waits would end with an interrupt, also where those are suspended, and leave the answer in the way.
+await <- function(connection) {
+  while (!socketSelect(list(connection), FALSE, 0)) tryCatch(Sys.sleep(0.001), interrupt = function(condition) NULL)
+}
+
 answer <- function(connection) {
+  await(connection)
   line <- readLines(connection, 1L, encoding = "UTF-8")
   if (length(line) == 0L) stop("the connection to Spark's driver ended", call. = FALSE)
   value <- substring(line, 4L)
@@ -105,8 +111,8 @@ abandoned <- list()
 cancel_jobs <- function() try_to_cancel(with_context(function(context) invoke(jvm, context, "cancelAllJobs")))
 
 # Cancels what an interrupted cell left, and returns when it is over: the jobs, for which Spark takes its time, and the
-# interrupted calls, which may have been about to start one.
-finish_jobs <- function(limit = c(jobs = 1, calls = 5)) {
+# interrupted calls, which may have been about to start one. Who does not want to wait interrupts again.
+finish_jobs <- function(limit = c(jobs = 1, calls = 60)) {
   try_to_cancel(with_context(function(context) {
     tracker <- invoke(jvm, context, "statusTracker")
     start <- proc.time()[["elapsed"]]
@@ -116,16 +122,20 @@ finish_jobs <- function(limit = c(jobs = 1, calls = 5)) {
       passed <- proc.time()[["elapsed"]] - start
       if (calls > 0L && passed > limit[["calls"]]) break
       if (calls == 0L && (active_jobs(tracker) == 0L || passed > limit[["jobs"]])) break
-      Sys.sleep(0.02)
+      if (!tryCatch(allowInterrupts({ Sys.sleep(0.02); TRUE }), interrupt = function(condition) FALSE)) break
     }
     forget(tracker)
   }))
   for (each in abandoned) close(each)
   abandoned <<- list()
+  # Where this does not work the next call tries again.
+  tryCatch(renew_connection(), error = function(error) NULL, interrupt = function(condition) NULL)
 }
 
 with_context <- function(action) {
   if (is.null(jvm)) return(invisible())
+  in_step <- FALSE
+  on.exit(if (!in_step) reopen_jvm())
   tell(jvm, "r", "m", "org.apache.spark.SparkContext$", "MODULE$", "e")
   companion <- answer(jvm)
   active <- invoke(jvm, companion, "getActive")
@@ -135,10 +145,17 @@ with_context <- function(action) {
     forget(context)
   }
   for (id in c(active, companion)) forget(id)
+  in_step <- TRUE
+}
+
+# Half a conversation is of no use.
+reopen_jvm <- function() {
+  close(jvm)
+  jvm <<- tryCatch(open_jvm(), error = function(error) NULL)
 }
 
 try_to_cancel <- function(expression) {
-  tryCatch(expression, error = function(error) {
+  tryCatch(expression, interrupt = function(condition) NULL, error = function(error) {
     cat("The jobs of an interrupted cell were not cancelled: ", conditionMessage(error), "\n", sep = "", file = stderr())
   })
 }
@@ -211,9 +228,10 @@ adapt_sparkr <- function(...) {
     interrupted <- 0L
     on.exit(if (interrupted == connections) suspendInterrupts({
       connections <<- connections + 1L # the calls around this one, which freed objects, need not do it again
+      abandon_connection(state)
       cancel_jobs()
-      renew_connection(sparkr, state)
     }))
+    renew_connection()
     withCallingHandlers(invokeJava(...), interrupt = function(condition) interrupted <<- connections)
   }
   unlockBinding("invokeJava", sparkr)
@@ -221,12 +239,22 @@ adapt_sparkr <- function(...) {
   lockBinding("invokeJava", sparkr)
 }
 
-renew_connection <- function(sparkr, state) {
+abandon_connection <- function(state) {
   if (is.null(state$.sparkRCon)) return(invisible())
   abandoned <<- c(abandoned, list(state$.sparkRCon))
+  rm(".sparkRCon", envir = state)
+  wants_connection <<- TRUE
+}
+
+wants_connection <- FALSE
+
+renew_connection <- function() {
+  if (!wants_connection) return(invisible())
   timeout <- as.numeric(Sys.getenv("SPARKR_BACKEND_CONNECTION_TIMEOUT", "6000"))
   port <- Sys.getenv("EXISTING_SPARKR_BACKEND_PORT")
-  sparkr$connectBackend("localhost", port, timeout = timeout, authSecret = Sys.getenv("SPARKR_BACKEND_AUTH_SECRET"))
+  secret <- Sys.getenv("SPARKR_BACKEND_AUTH_SECRET")
+  asNamespace("SparkR")$connectBackend("localhost", port, timeout = timeout, authSecret = secret)
+  wants_connection <<- FALSE
 }
 
 # -- The kernel

@@ -173,6 +173,7 @@ class InstallApp(JupyterApp):
             self._place(staged, name)
 
     def _place(self, staged: Path, name: str) -> None:
+        name = name.lower()  # as the manager does, and as Jupyter looks names up
         manager = KernelSpecManager(parent=self)
         user, prefix = self.user, self.prefix or None
         if self.sys_prefix or (sys.prefix != sys.base_prefix and not user and not prefix):

@@ -253,9 +253,9 @@ class ProcessProxyProvisioner(LocalProvisioner):
 
     @staticmethod
     async def _announce(launcher: Launcher, restart: bool) -> None:
-        if restart:
+        if restart and launcher.restarts_in_place:
             launcher.restart_expected = True
-        else:
+        else:  # where a restart is a new launch, the old one ends as it would for good
             await launcher.shutdown()
 
     async def _wait_ended(self) -> KernelEnd:

@@ -113,9 +113,13 @@ class Kernel:
         self, code: str, limit: float = LIMIT, on_output: Callable[[str], None] | None = None, answer: str | None = None
     ) -> Result:
         """Run a cell and return its result; `on_output` is called for each thing it prints, `answer` typed if asked."""
-        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": answer is not None}
+        return self.result_of(self.begin(code, answer is not None), limit, on_output, answer)
+
+    def begin(self, code: str, allow_stdin: bool = False) -> str:
+        """Send a cell and return its request's id."""
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": allow_stdin}
         content["user_expressions"] = {}  # Toree insists on it
-        return self.result_of(self.send("execute_request", content), limit, on_output, answer)
+        return self.send("execute_request", content)
 
     def result_of(
         self,
@@ -123,11 +127,12 @@ class Kernel:
         limit: float = LIMIT,
         on_output: Callable[[str], None] | None = None,
         answer: str | None = None,
+        text: str = "",
     ) -> Result:
-        """Return the result of a cell whose request was sent."""
+        """Return the result of a cell whose request was sent; `text` is what it prints, perhaps after its end."""
         deadline = time.monotonic() + limit
         result, over = Result(), set()
-        while over != {"reply", "idle"}:
+        while over != {"reply", "idle"} or (result.status == "ok" and text not in result.text):
             message = self.receive(max(deadline - time.monotonic(), 0.01))
             if message["parent_header"].get("msg_id") != message_id:
                 continue
@@ -145,16 +150,16 @@ class Kernel:
             elif kind == "execute_reply":
                 result.status = content["status"]
                 result.error = content.get("ename", "")
-                result.value = content.get("evalue", "")
+                result.value = content.get("evalue") or ""
                 result.traceback = "\n".join(content.get("traceback", []))
                 over.add("reply")
             elif kind == "status" and content["execution_state"] == "idle":
                 over.add("idle")
         return result
 
-    def value(self, code: str, limit: float = LIMIT) -> str:
-        """Run a cell that has to succeed and return what it printed and returned."""
-        result = self.execute(code, limit)
+    def value(self, code: str, limit: float = LIMIT, text: str = "") -> str:
+        """Run a cell that has to succeed and return what it printed and returned; `text` has to be in it."""
+        result = self.result_of(self.begin(code), limit, text=text)
         assert result.status == "ok", result.traceback
         return result.text.strip()
 

@@ -252,6 +252,10 @@ class RemoteProcessProxy(BaseProcessProxyABC):
         """Kill the kernel; its launcher stays, until `release`, and could restart it."""
         if not self.launcher.running:
             return False
+        if not self.launcher.restarts_in_place:
+            # It may be on its way to an ordinary end, which takes a little longer.
+            await self.launcher.shutdown(now=not self.launcher.ending)
+            return None
         self.launcher.restart_expected = True
         try:
             await self.launcher.signal(signal.SIGKILL)

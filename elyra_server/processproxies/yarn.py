@@ -26,7 +26,11 @@ from elyra_server.settings import parse_bool
 SUBMITTED = re.compile(r"\b(application_\d+_\d+)\b")
 
 END_PATIENCE = 4.0
-"""Seconds that an application has for its own end, once its launcher is gone."""
+"""Seconds for which a kernel's end waits for what YARN knows of it."""
+
+FINISH_PATIENCE = 15.0
+"""Seconds that an application has for its own end, once its launcher is gone, before it is killed: the launcher's last
+step, which stops Spark, may take 10."""
 
 KILL_PATIENCE = 30.0
 LATE_PATIENCE = 10.0
@@ -106,7 +110,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         if self.application.id is None:
             return
         if not self.application.over.done() and self.launcher.connection is not None:
-            await self._ask_until_over(END_PATIENCE)
+            await self._ask_until_over(FINISH_PATIENCE)
         if not self.application.over.done() and not await self.applications.kill(self.application, KILL_PATIENCE):
             self.log.error("Application %s could not be killed: %s", self.application.id, self.application.problem)
         if self.application.report is None:

@@ -39,11 +39,12 @@ def test_jupyter_lists_what_was_installed(jupyter):
     done = jupyter("elyra", "install", *NAMES, "--user")
     assert done.returncode == 0, done.stderr
     listed = json.loads(jupyter("kernelspec", "list", "--json").stdout)["kernelspecs"]
-    assert set(NAMES) <= set(listed)
-    for name in NAMES:
+    installed = [name.lower() for name in NAMES]  # as Jupyter writes all names
+    assert set(installed) <= set(listed)
+    for name in installed:
         directory = Path(listed[name]["resource_dir"])
         assert os.access(directory / "bin" / "run.sh", os.X_OK)
-        assert (directory / "scripts" / "launch_ipykernel.py").is_file()
+        assert list((directory / "scripts").glob("launch_*.py"))
         assert directory.stat().st_mode & 0o777 == 0o755
         # The directory can move: argv names it by a placeholder.
         assert listed[name]["spec"]["argv"][0] == "{resource_dir}/bin/run.sh"
@@ -137,3 +138,8 @@ def test_an_installed_wheel_brings_the_kernelspecs(tmp_path):
         env=environ, cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert origin.stdout.startswith(str(target))
+
+
+def test_the_r_to_run_is_an_option_of_the_launcher(jupyter):
+    done = jupyter("elyra", "install", "spark_R_local", "--user", "--rscript=/opt/R 4/bin/Rscript")
+    assert spec(done)["env"]["LAUNCH_OPTS"].endswith(" --rscript '/opt/R 4/bin/Rscript'")

@@ -139,7 +139,7 @@ class Client:
         self._client = BlockingKernelClient()
         self._client.load_connection_info(connection)
         self._client.start_channels()
-        self._client.wait_for_ready(timeout=30)
+        self._client.wait_for_ready(timeout=60)
 
     def __enter__(self) -> Client:
         return self
@@ -159,14 +159,14 @@ class Client:
         """Send a cell and return once it runs."""
         request = self.send(code)
         while True:
-            message = self._client.get_iopub_msg(timeout=20)
+            message = self._client.get_iopub_msg(timeout=60)
             if message["parent_header"].get("msg_id") == request and message["msg_type"] == "execute_input":
                 return request
 
     def await_stream(self, text: str) -> None:
         """Return once the running cell wrote a text."""
         while True:
-            message = self._client.get_iopub_msg(timeout=20)
+            message = self._client.get_iopub_msg(timeout=60)
             if message["msg_type"] == "stream" and text in message["content"]["text"]:
                 return
 
@@ -174,7 +174,7 @@ class Client:
         """Run a cell and return its first text, which some kernels send after their idle."""
         request = self.send(code)
         while True:
-            message = self._client.get_iopub_msg(timeout=20)
+            message = self._client.get_iopub_msg(timeout=60)
             content = message["content"]
             text = content.get("text") or content.get("data", {}).get("text/plain")
             if message["parent_header"].get("msg_id") == request and text:
@@ -184,7 +184,7 @@ class Client:
         """Return status and text (or error name) of a cell."""
         status, text = "ok", ""
         while True:
-            message = self._client.get_iopub_msg(timeout=20)
+            message = self._client.get_iopub_msg(timeout=60)
             if message["parent_header"].get("msg_id") != request:
                 continue
             content = message["content"]

@@ -13,7 +13,8 @@ DENO = shutil.which("deno", path=f"{Path(sys.executable).parent}{os.pathsep}{os.
 BASH = [sys.executable, "-m", "bash_kernel", "-f", "{connection_file}"]
 
 KERNELS = {
-    "bash": (BASH, "echo $((6 * 7))", "echo begun; sleep 1000"),
+    # Nothing that bash is about to fork while it is told to end: it may miss that one, here as elsewhere.
+    "bash": (BASH, "echo $((6 * 7))", "echo begun; while :; do :; done"),
     "deno": (
         [DENO, "jupyter", "--kernel", "--conn", "{connection_file}"],
         "6 * 7",

@@ -50,10 +50,11 @@ class Language:
 
     make_view: str
     views: str  # prints "views: N"
-    pid: str
+    pid: str  # prints "pid: N"
     quit: str
     memory: str | Missing  # takes gigabytes
 
+    stderr: str = "stderr"  # where an error stream's text arrives
     restarts_in_place: bool = True  # else by a new JVM, a new application
 
     def kernel(self, place: str) -> str:
@@ -93,7 +94,7 @@ sc = spark.sparkContext
 """,
     make_view="spark.range(3).createOrReplaceTempView('mine')",
     views="print('views:', len(spark.catalog.listTables()))",
-    pid="import os\nprint(os.getpid())",
+    pid="import os\nprint('pid:', os.getpid())",
     quit="quit()",
     memory="taken = bytearray(3 * 2**30)\nfor i in range(0, len(taken), 4096):\n    taken[i] = 1",
 )
@@ -133,7 +134,7 @@ println(s"${sc.applicationId} ${sc.master} ${sc.getConf.get("spark.submit.deploy
     get_spark="",
     make_view='spark.range(3).createOrReplaceTempView("mine")',
     views='println("views: " + spark.catalog.listTables().count())',
-    pid="println(ProcessHandle.current.pid)",
+    pid='println("pid: " + ProcessHandle.current.pid)',
     quit="sys.exit(0)",
     memory="""
 val field = classOf[sun.misc.Unsafe].getDeclaredField("theUnsafe")
@@ -141,6 +142,7 @@ field.setAccessible(true)
 val unsafe = field.get(null).asInstanceOf[sun.misc.Unsafe]
 unsafe.setMemory(unsafe.allocateMemory(3L << 30), 3L << 30, 1)
 """,
+    stderr="stdout",
     restarts_in_place=False,
 )
 
@@ -191,7 +193,7 @@ invisible(call(call(spark, "sql", "select 1"), "createOrReplaceTempView", "mine"
 call <- SparkR::sparkR.callJMethod
 cat("views:", call(call(call(spark, "catalog"), "listTables"), "count"))
 """,
-    pid="cat(Sys.getpid())",
+    pid="cat('pid:', Sys.getpid())",
     quit="quit()",
     memory="taken <- rep(1, 4e8)",
 )

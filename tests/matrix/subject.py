@@ -61,7 +61,7 @@ class Subject(Kernel):
 
     def facts(self) -> Facts:
         """Return what Spark says of itself."""
-        return Facts(*self.value(self.language.facts).split()[-4:])
+        return Facts(*self.value(self.language.facts, text="http").split()[-4:])
 
     def jobs(self, facts: Facts, status: str) -> list[dict[str, Any]]:
         """Return Spark's jobs with a status, from its REST API."""
@@ -126,6 +126,11 @@ class Subject(Kernel):
             return
         (command,) = (each for each in self.processes() if each.ppid() == self.server.process.pid)
         command.terminate()
+
+    def processes(self) -> set[psutil.Process]:
+        """Return the processes that belong to the kernel: launcher, kernel, drivers, executors."""
+        words = [self.id, *(report["id"] for report in self.applications())]
+        return {each for each in psutil.process_iter() if mentions(each, words)}
 
     def check_nothing_left(self) -> None:
         """See that no process, file or running application of it is there, once it is not in the list any more."""

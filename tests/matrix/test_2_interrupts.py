@@ -8,7 +8,7 @@ def check_interrupted(kernel, result):
     status, text = kernel.language.interrupted
     assert (result.status, text in result.all) == (status, True), result.all
     kernel.value(kernel.language.remember)
-    assert "42" in kernel.value(kernel.language.recall)
+    kernel.value(kernel.language.recall, text="42")
 
 
 @pytest.mark.row("interrupt of a busy cell")
@@ -40,7 +40,7 @@ def test_an_interrupt_ends_the_job_of_the_cell(kernel, first_use):
     check_interrupted(kernel, kernel.interrupted(kernel.language.job, when=job_runs))
     assert kernel.jobs(facts, "running") == []
     assert jobs[0]["jobId"] in [job["jobId"] for job in kernel.jobs(facts, "failed")]
-    assert "1000" in kernel.value(kernel.language.count)
+    kernel.value(kernel.language.count, text="1000")
 
 
 @pytest.mark.row("interrupt in native code", needs="native")

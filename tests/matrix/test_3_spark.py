@@ -20,12 +20,12 @@ def test_a_result_comes_from_the_right_spark(kernel, first_use):
         assert (application["id"], application["state"]) == (facts.application, "RUNNING")
     else:
         assert facts.application.startswith("local-")
-    assert "1000" in kernel.value(kernel.language.count)
+    kernel.value(kernel.language.count, text="1000")
 
 
 @pytest.mark.row("Spark: code of the cell on executors", needs="closure")
 def test_executors_run_code_of_the_cell(kernel, first_use):
-    assert "90" in kernel.value(kernel.language.closure)
+    kernel.value(kernel.language.closure, text="90")
 
 
 @pytest.mark.row("Spark mode lazy")
@@ -36,7 +36,7 @@ def test_a_lazy_kernel_has_spark_from_its_first_use_on(first_use):
 @pytest.mark.row("Spark mode eager")
 def test_an_eager_kernel_has_spark_without_a_cell(eager):
     eventually(lambda: eager.uses_spark, "Spark")
-    assert "1000" in eager.value(eager.language.count)
+    eager.value(eager.language.count, text="1000")
 
 
 @pytest.mark.row("Spark mode none")
@@ -48,7 +48,7 @@ def test_a_kernel_without_names_of_spark_leaves_them_to_the_user(bare):
         assert language.no_spark_text in result.all
     bare.value(language.remember)
     assert not bare.uses_spark
-    assert "1000" in bare.value(language.get_spark + language.count)
+    bare.value(language.get_spark + language.count, text="1000")
     assert bare.facts().master == bare.cell.place.master
 
 

@@ -73,9 +73,9 @@ def ir(r_server):
 
 @pytest.fixture(scope="module")
 def sparkr(r_server):
-    """A kernel with Spark and the stand-in for SparkR, and short names for what a test calls."""
+    """A kernel with a live context and the stand-in for SparkR, and short names for what a test calls."""
     kernel = Kernel(r_server, "sparkr")
-    kernel.execute(NAMES)
+    kernel.value(NAMES + "invisible(count('select 1'))", 240)
     yield kernel
     kernel.delete()
 

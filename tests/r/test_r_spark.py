@@ -45,7 +45,7 @@ def test_a_name_that_the_user_gave_a_value_is_left_alone(sparkr):
     ids=["plain", "nested", "caught by the cell"],
 )
 def test_an_interrupt_ends_the_cell_and_its_job_and_the_next_cell_works(sparkr, cell, attempt):
-    result = sparkr.execute(cell, 60, on_output=lambda text: sparkr.interrupt())
+    result = sparkr.execute(cell, on_output=lambda text: sparkr.interrupt())
     assert result.status == "abort" or "caught" in result.value
     assert sparkr.value("cat(active(), count('select * from range(10)'))") == "0 10"
 
@@ -54,6 +54,13 @@ def test_an_interrupt_before_spark_is_used_does_not_spoil_it(start):
     kernel = start("sparkr")
     cell = "cat('it runs\\n'); flush.console(); repeat {}"
     assert kernel.execute(cell, 30, on_output=lambda text: kernel.interrupt()).status == "abort"
+    assert kernel.value("cat(SparkR::sparkR.callJMethod(spark, 'version'))").startswith("3.")
+
+
+def test_an_interrupt_while_spark_starts_does_not_spoil_it(start):
+    kernel = start("sparkr")
+    cell = "cat('it runs\\n'); flush.console(); spark"
+    assert kernel.execute(cell, on_output=lambda text: kernel.interrupt()).status == "abort"
     assert kernel.value("cat(SparkR::sparkR.callJMethod(spark, 'version'))").startswith("3.")
 
 

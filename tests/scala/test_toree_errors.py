@@ -15,9 +15,8 @@ from elyra_server.toree import add_assembly, packaged_assembly, scala_of
     [
         (["--default-interpreter", "Klingon"], ["no interpreter 'Klingon'", "Scala or SQL"]),
         (["--stdin-port", "many"], ["Toree ended with", "many"]),
-        (["--help"], ["Toree ended by itself"]),
     ],
-    ids=["interpreter", "option", "help"],
+    ids=["interpreter", "option"],
 )
 def test_what_toree_does_not_take_ends_the_launch_with_the_reason(launch, arguments, words):
     started = launch(*arguments, DEFAULT_INTERPRETER="")

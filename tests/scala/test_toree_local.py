@@ -78,10 +78,9 @@ def test_magics_work(kernel, tmp_path):
     jar = tmp_path / "added.jar"
     make_jar(jar)
     kernel.do(f"%AddJar file:{jar}")
-    text = kernel.value(
-        'println(scala.io.Source.fromURL(kernel.interpreter.classLoader.getResource("word.txt")).mkString)'
-    )
-    assert text == "added"
+    assert kernel.value('println(sc.listJars().exists(_.endsWith("added.jar")))') == "true"
+    code = 'scala.io.Source.fromInputStream(getClass.getClassLoader.getResourceAsStream("word.txt")).mkString'
+    assert kernel.value(f"println({code})") == "added"
 
 
 def make_jar(path):
