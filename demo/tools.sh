@@ -10,6 +10,7 @@ if [ "$1" = r ]; then
     command -v Rscript >/dev/null || packages="$packages r-base-core"
     Rscript -e 'library(IRkernel)' >/dev/null 2>&1 || packages="$packages r-cran-irkernel"
     # Test hosts: namespaces with an sshd each.
+    command -v ps >/dev/null || packages="$packages procps"
     command -v ip >/dev/null || packages="$packages iproute2"
     command -v nft >/dev/null || packages="$packages nftables"
     command -v openssl >/dev/null || packages="$packages openssl"
