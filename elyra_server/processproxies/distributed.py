@@ -250,6 +250,8 @@ class DistributedProcessProxy(RemoteProcessProxy):
         kept = {TICKET, IMPERSONATION, *PORT_LIMITS, *(self.kernel_manager.kernel_spec.env or {})}
         kept.update(self.settings.client_envs, self.settings.inherited_envs)
         own = {name: value for name, value in env.items() if name in kept or name.startswith(KERNEL_PREFIX)}
+        if self.settings.impersonation_enabled:
+            own[IMPERSONATION] = "False"  # who is logged in is the user already: nobody is left to impersonate
         if self._pulls:
             own[CONNECTION_FILE_MODE] = "pull"
         return {**own, LAUNCHER_PATH: f"{PLACE}/{LAUNCHER}"}
