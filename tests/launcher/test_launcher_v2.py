@@ -76,7 +76,8 @@ def test_a_kernel_runs_where_the_notebook_is_if_the_worker_has_that_directory(se
 def test_an_interrupt_ends_a_busy_loop(server, launch):
     started = launch()
     with Client(server.wait_for("connection")["connection"]) as client:
-        request = client.start("while True: pass")
+        request = client.send("print('busy', flush=True)\nwhile True: pass")
+        client.await_stream("busy")
         assert server.request("interrupt")["result"] == {}
         assert client.result(request) == ("error", "KeyboardInterrupt")
         assert client.run("1 + 1") == ("ok", "2")
