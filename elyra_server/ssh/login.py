@@ -128,7 +128,7 @@ class Login:
                 sock.settimeout(None)
                 tune(sock)
                 return sock
-        raise HostError(f"Host {target}: {describe_network_errors(problems)}")
+        raise HostError(f"Host {target}: ssh has no way to it: {describe_network_errors(problems)}")
 
     def _connect_through(self, target: Target, jump: Target) -> Any:
         transport = self._log_in(jump)
