@@ -32,6 +32,7 @@ class Cluster(Yarn):
         return {
             **super()._settings(),
             "yarn.nodemanager.pmem-check-enabled": "true",
+            "yarn.nodemanager.resource.memory.enforced": "false",  # by control groups, which it would rely on
             "yarn.nodemanager.container-monitor.interval-ms": 500,
         }
 
