@@ -75,13 +75,19 @@ class Driver:
         while True:
             for signum in self._signals.wait(exits):
                 if signum == signal.SIGINT:
-                    jvm.interrupt()
+                    self._interrupt(jvm)
                 elif signum == signal.SIGTERM:
                     Task(jvm.exit, lambda: None)
             if select.select([exits], [], [], 0)[0]:
                 return self._exited(os.read(exits, 1))
             if toree.over:
                 return self._returned(toree, exits)
+
+    def _interrupt(self, jvm: ToreeJvm) -> None:
+        try:
+            jvm.interrupt()
+        except Exception as error:  # noqa: BLE001 - a context that stops meanwhile, a JVM that goes: no end of the kernel
+            print(f"elyra_launcher: the interrupt did not work: {error}", file=sys.stderr, flush=True)
 
     def _watch_exit(self, jvm: ToreeJvm) -> int:
         """Return a descriptor that can be read when the JVM exits, or is gone."""
