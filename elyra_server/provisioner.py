@@ -111,11 +111,12 @@ class ProcessProxyProvisioner(LocalProvisioner):
     async def _launch(self, cmd: list[str], kwargs: dict[str, Any]) -> Any:
         if self.settings.test_block_launch > 0:
             await asyncio.sleep(self.settings.test_block_launch)
-        if self._launcher is not None and self._launcher.alive:
+        launcher = self._launcher
+        if launcher is not None and launcher.alive:
             try:
-                return self._started(await self._launcher.restart(now=True))
+                return self._started(await launcher.restart(now=True))
             except LaunchError as error:
-                if self._launcher.ending:  # it was told to end meanwhile
+                if launcher.ending:  # it was told to end meanwhile, and perhaps released
                     raise
                 self.log.warning("Kernel %s: %s It is launched anew.", self.kernel_id, error)
         if self._remote:
