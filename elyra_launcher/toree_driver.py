@@ -60,6 +60,7 @@ class Driver:
         self._signals = signals
         self._connection_file = connection_file
         self._spark_mode = spark_mode
+        self._interrupting: Task | None = None
 
     def run(self, options: list[str]) -> int:
         """Run Toree to its end and return the exit code."""
@@ -84,6 +85,11 @@ class Driver:
                 return self._returned(toree, exits)
 
     def _interrupt(self, jvm: ToreeJvm) -> None:
+        """Interrupt the cell, once; in a thread, as a cell that starts Spark is waited for."""
+        if self._interrupting is None or self._interrupting.over:
+            self._interrupting = Task(lambda: self._interrupt_now(jvm), lambda: None)
+
+    def _interrupt_now(self, jvm: ToreeJvm) -> None:
         try:
             jvm.interrupt()
         except Exception as error:  # noqa: BLE001 - a context that stops meanwhile, a JVM that goes: no end of the kernel
@@ -105,7 +111,10 @@ class Driver:
             time.sleep(READY_INTERVAL)
         for port in ports:
             port.close()
-        jvm.take_over()
+        try:
+            jvm.take_over()
+        except Exception as error:  # noqa: BLE001 - a Toree that is built otherwise; its cells run all the same
+            print(f"elyra_launcher: interrupts and sys.exit do not work: {error}", file=sys.stderr, flush=True)
         if self._spark_mode == "eager":
             try:
                 jvm.make_session()

@@ -120,7 +120,8 @@ class ProcessProxyProvisioner(LocalProvisioner):
                     raise
                 self.log.warning("Kernel %s: %s It is launched anew.", self.kernel_id, error)
         if self._remote:
-            await self._release(now=True)  # what is left of a kernel that died, or is not restarted in place
+            # What is left of a kernel that died, or is not restarted in place; also if this launch is given up.
+            await asyncio.shield(asyncio.ensure_future(self._release(now=True)))
         if self.process_proxy is None:
             self.process_proxy = await in_thread(self._proxy_class, self.parent)
         try:
