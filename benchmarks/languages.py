@@ -92,8 +92,8 @@ def interrupts(runs: int, server: Server, name: str, command: Callable[[Path, Pa
     signum = signal.SIGUSR2 if "scala" in name else signal.SIGINT
     with Bare(command) as bare:
         if name in FIRST:
-            for each in (kernel, bare):
-                each.busy(FIRST[name])()
+            kernel.execute(FIRST[name])  # what Toree prints may come after its reply
+            bare.busy(FIRST[name])()
         values, floors = interleaved(
             runs,
             lambda: _seconds_to_reply(kernel, BUSY[name], lambda: kernel.post("interrupt")),
