@@ -141,7 +141,8 @@ class Kernel:
 
     def busy(self, code: str) -> Callable[[], object]:
         """Start a cell, return once it printed something, and give what returns when its reply came."""
-        number = self.request("execute_request", {"code": code, "silent": False, "store_history": False})
+        content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}}
+        number = self.request("execute_request", content)
         while True:
             message = json.loads(self._socket.recv())
             if message["parent_header"].get("msg_id") == number and message["header"]["msg_type"] == "stream":
