@@ -24,7 +24,7 @@ demo: $(VENV) $(HADOOP)
 	@exec python -m demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
 test: tools-of-tests lint docs $(HADOOP)
-	python -m pytest $(PYTEST_OPTIONS)
+	python tests/side_by_side.py $(PYTEST_OPTIONS)
 
 bench: tools-of-tests $(VENV) $(HADOOP)
 	python -m benchmarks

@@ -75,7 +75,7 @@ def main() -> None:
                 floor = f", floor {one.floor:g} {one.unit}, ratio {one.ratio:g}" if one.floor is not None else ""
                 print(f"{one.name}: {one.value:g} {one.unit}{floor} (target {one.target:g})", flush=True)
                 figures.append(one)
-    write(figures, arguments.results)
+                write(figures, arguments.results)  # what was measured stays, whatever the next one runs into
     print(f"\n{table(figures)}\n\nwritten to {arguments.results}")
 
 

@@ -62,7 +62,7 @@ class Bare:
         context.setsockopt(zmq.RECONNECT_IVL, 10)  # its ports are not open yet, perhaps
         self.client = BlockingKernelClient(connection_file=str(path), context=context)
         self.client.load_connection_file()
-        self.client.start_channels()
+        self.client.start_channels(hb=False)
         self.client.kernel_info(reply=True, timeout=LIMIT)
         self.seconds = time.perf_counter() - start
         return self

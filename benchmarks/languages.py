@@ -21,6 +21,9 @@ BUSY = {
     "spark_scala_local": 'println("busy"); while (true) { Thread.sleep(1) }',
 }
 
+#: What a kernel runs first. Toree by itself hangs when it is interrupted before it used Spark.
+FIRST = {"spark_scala_local": "println(spark.range(1).count())"}
+
 NAMES = (*BUSY, "spark_scala_yarn_cluster", "spark_R_yarn_cluster")
 
 LOCAL_MASTER = ("--master", "local[2]")
@@ -88,6 +91,9 @@ def interrupts(runs: int, server: Server, name: str, command: Callable[[Path, Pa
     kernel = server.start_kernel(name)
     signum = signal.SIGUSR2 if "scala" in name else signal.SIGINT
     with Bare(command) as bare:
+        if name in FIRST:
+            kernel.execute(FIRST[name])  # what Toree prints may come after its reply
+            bare.busy(FIRST[name])()
         values, floors = interleaved(
             runs,
             lambda: _seconds_to_reply(kernel, BUSY[name], lambda: kernel.post("interrupt")),

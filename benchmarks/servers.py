@@ -141,7 +141,7 @@ class Kernel:
 
     def busy(self, code: str) -> Callable[[], object]:
         """Start a cell, return once it printed something, and give what returns when its reply came."""
-        number = self.request("execute_request", {"code": code, "silent": False, "store_history": False})
+        number = self._begin(code)
         while True:
             message = json.loads(self._socket.recv())
             if message["parent_header"].get("msg_id") == number and message["header"]["msg_type"] == "stream":
@@ -153,8 +153,12 @@ class Kernel:
 
     def execute(self, code: str, **expressions: str) -> dict[str, Any]:
         """Run a cell and return its reply."""
+        return self.reply(self._begin(code, **expressions))
+
+    def _begin(self, code: str, **expressions: str) -> str:
+        """Send a cell, with all that a request may say, as Toree takes no less."""
         content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False}
-        return self.reply(self.request("execute_request", {**content, "user_expressions": expressions}))
+        return self.request("execute_request", {**content, "user_expressions": expressions})
 
     def value(self, expression: str) -> str:
         """Return the text of an expression's value."""

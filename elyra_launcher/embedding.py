@@ -168,6 +168,7 @@ class Report(Owner):
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "state": protocol.RUNNING,
+            "restarts_in_place": False,
             "connection": self._info,
         }
 

@@ -138,9 +138,10 @@ with_context <- function(action) {
   on.exit(if (!in_step) reopen_jvm())
   tell(jvm, "r", "m", "org.apache.spark.SparkContext$", "MODULE$", "e")
   companion <- answer(jvm)
-  active <- invoke(jvm, companion, "getActive")
-  if (invoke(jvm, active, "isDefined")) {
-    context <- invoke(jvm, active, "get")
+  # What getActive() reads; that one would wait for a context that is being made, which may take for ever.
+  active <- invoke(jvm, companion, "org$apache$spark$SparkContext$$activeContext")
+  context <- invoke(jvm, active, "get")
+  if (!is.null(context)) {
     action(context)
     forget(context)
   }

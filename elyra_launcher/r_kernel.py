@@ -57,7 +57,7 @@ class RKernel(Kernel):
         """Make the directory for R's own files, which R leaves behind when a signal ends it."""
         import tempfile
 
-        self.after_end()
+        self._remove_directory()
         base = os.getcwd() if "CONTAINER_ID" in os.environ else None
         self._directory = tempfile.mkdtemp(prefix="elyra-r-", dir=base)
 
@@ -69,6 +69,9 @@ class RKernel(Kernel):
 
     def after_end(self) -> None:
         """Remove the directory of R's own files."""
+        self._remove_directory()
+
+    def _remove_directory(self) -> None:
         import shutil
 
         if self._directory:

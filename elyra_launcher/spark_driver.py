@@ -143,7 +143,14 @@ class _Jvm:
         return getattr(getattr(package, name + "$"), "MODULE$")
 
     def context(self) -> Any:
-        """Return the live SparkContext, or None."""
+        """Return the live SparkContext, or None; does not wait for one that is being made, which may take long."""
+        companion = self.companion(self.java.org.apache.spark, "SparkContext")
+        # What getActive() reads, without the lock that is held while a context is made.
+        context = getattr(companion, "org$apache$spark$SparkContext$$activeContext")().get()
+        return None if context is None or context.isStopped() else context
+
+    def finished_context(self) -> Any:
+        """Return the live SparkContext, or None; waits for one that is being made."""
         active = self.companion(self.java.org.apache.spark, "SparkContext").getActive()
         context = active.get() if active.isDefined() else None
         return None if context is None or context.isStopped() else context
@@ -159,14 +166,18 @@ class _Jvm:
         if not name:
             return
         from py4j.java_gateway import JavaObject
+        from py4j.protocol import Py4JError
 
         backend: Any = JavaObject(name, self._gateway._gateway_client)
-        group = backend.getClass().getDeclaredField("bossGroup")
-        group.setAccessible(True)
-        if group.get(backend) is not None:
-            # Before it does so itself, with two seconds of patience.
-            group.get(backend).shutdownGracefully(0, 0, self.java.java.util.concurrent.TimeUnit.SECONDS)
-        backend.close()
+        try:
+            group = backend.getClass().getDeclaredField("bossGroup")
+            group.setAccessible(True)
+            if group.get(backend) is not None:
+                # Before it does so itself, with two seconds of patience.
+                group.get(backend).shutdownGracefully(0, 0, self.java.java.util.concurrent.TimeUnit.SECONDS)
+            backend.close()
+        except Py4JError as error:  # in another Spark; what else is to be done is done all the same
+            print(f"elyra_launcher: the RBackend could not be closed: {error}", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         self.close_r_backend()
@@ -197,7 +208,7 @@ class _Jvm:
     def stop(self) -> bool:
         """Stop the context; False when there is none."""
         self.close_r_backend()
-        context = self.context()
+        context = self.finished_context()
         if context is None:
             return False
         context.stop()

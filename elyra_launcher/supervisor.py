@@ -11,7 +11,7 @@ import os
 import signal
 from contextlib import suppress
 
-from . import __version__, protocol
+from . import __version__, memory, protocol
 from .channel import Channel, Owner, open_channel
 from .errors import INTERNAL, OK, LauncherError, RequestError
 from .eventloop import Loop
@@ -77,6 +77,7 @@ class Supervisor(Owner):
         self._held: Timer | None = None
         self._undelivered: Timer | None = None
         self._exit_code = OK
+        self._memory_kills = memory.kills()
 
     def run(self, problem: LauncherError | None = None) -> int:
         """Supervise to the end and return the launcher's exit code.
@@ -175,6 +176,9 @@ class Supervisor(Owner):
     def _reason(self) -> str:
         if self._requested:
             return "The kernel was shut down."
+        before, self._memory_kills = self._memory_kills, memory.kills()
+        if self._runner.process.signum == signal.SIGKILL and self._memory_kills > before:
+            return memory.PROBABLE_CAUSE
         return "" if self._runner.ever_listened else "The kernel ended before it listened."
 
     def _deliver(self) -> None:

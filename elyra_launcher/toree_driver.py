@@ -60,6 +60,7 @@ class Driver:
         self._signals = signals
         self._connection_file = connection_file
         self._spark_mode = spark_mode
+        self._interrupting: Task | None = None
 
     def run(self, options: list[str]) -> int:
         """Run Toree to its end and return the exit code."""
@@ -75,13 +76,24 @@ class Driver:
         while True:
             for signum in self._signals.wait(exits):
                 if signum == signal.SIGINT:
-                    jvm.interrupt()
+                    self._interrupt(jvm)
                 elif signum == signal.SIGTERM:
                     Task(jvm.exit, lambda: None)
             if select.select([exits], [], [], 0)[0]:
                 return self._exited(os.read(exits, 1))
             if toree.over:
                 return self._returned(toree, exits)
+
+    def _interrupt(self, jvm: ToreeJvm) -> None:
+        """Interrupt the cell, once; in a thread, as a cell that starts Spark is waited for."""
+        if self._interrupting is None or self._interrupting.over:
+            self._interrupting = Task(lambda: self._interrupt_now(jvm), lambda: None)
+
+    def _interrupt_now(self, jvm: ToreeJvm) -> None:
+        try:
+            jvm.interrupt()
+        except Exception as error:  # noqa: BLE001 - a context that stops meanwhile, a JVM that goes: no end of the kernel
+            print(f"elyra_launcher: the interrupt did not work: {error}", file=sys.stderr, flush=True)
 
     def _watch_exit(self, jvm: ToreeJvm) -> int:
         """Return a descriptor that can be read when the JVM exits, or is gone."""
@@ -99,7 +111,10 @@ class Driver:
             time.sleep(READY_INTERVAL)
         for port in ports:
             port.close()
-        jvm.take_over()
+        try:
+            jvm.take_over()
+        except Exception as error:  # noqa: BLE001 - a Toree that is built otherwise; its cells run all the same
+            print(f"elyra_launcher: interrupts and sys.exit do not work: {error}", file=sys.stderr, flush=True)
         if self._spark_mode == "eager":
             try:
                 jvm.make_session()

@@ -34,6 +34,7 @@ INTERRUPT_PATIENCE = 2.0
 
 STOP_PATIENCE = 1.0
 END_INTERVAL = 0.01
+LOOK_INTERVAL = 0.1
 
 UNSTOPPABLE = re.compile(
     r"(?!\$line).*\.<clinit>|org\.apache\.spark\.SparkContext\.<init>|scala\.tools\.nsc\.Global\$Run\."
@@ -60,6 +61,7 @@ class ToreeJvm(_Jvm):
         self._in_container = "CONTAINER_ID" in environ and os.path.isfile(CONTAINER_PROPERTIES)
         self._signal = "USR2"
         self._interpreter: Any = None
+        self._asked_early = False
 
     # -- start
 
@@ -130,6 +132,8 @@ class ToreeJvm(_Jvm):
         self._handle(self._signal, handler)
         self._interpreter = _field_of_type(handler, "org.apache.toree.interpreter.Interpreter")
         self.java.java.lang.System.setSecurityManager(None)
+        if self._asked_early:
+            self.interrupt()
 
     def make_session(self) -> None:
         """Make Spark's session as Toree would on its first use."""
@@ -200,10 +204,12 @@ class ToreeJvm(_Jvm):
         """Interrupt the cell that runs, and cancel its Spark jobs; without one nothing happens.
 
         Toree's own way asks for the SparkContext first: it waits for one that is being made, makes one where there is
-        none, and does nothing where that fails.
+        none, and does nothing where that fails. Here only a cell that makes the SparkContext itself is waited for: half
+        of one would be of no use, and stay.
         """
         if self._interpreter is None:
-            return  # Toree is not up yet
+            self._asked_early = True  # its ports answer already, but Toree is not quite up
+            return
         try:
             manager = self._interpreter.taskManager()
         except Py4JError:  # SQL has none: its cell ends with its job
@@ -214,6 +220,8 @@ class ToreeJvm(_Jvm):
             return
         cell = running.get()
         threads = self._threads_of_cells()
+        while self._make_context(threads):
+            time.sleep(LOOK_INTERVAL)
         jobs = self._active_jobs()
         manager.restart()  # interrupts the threads; the next cell gets new ones
         self._end_jobs(jobs)
@@ -251,6 +259,14 @@ class ToreeJvm(_Jvm):
     def _threads_of_cells(self) -> list[Any]:
         threads = self.java.java.lang.Thread.getAllStackTraces().keySet()
         return [thread for thread in threads if thread.getName().startswith("task-manager-")]
+
+    def _make_context(self, threads: Sequence[Any]) -> bool:
+        """Whether one of these threads is making the SparkContext."""
+        return any(
+            frame.getClassName() == "org.apache.spark.SparkContext" and frame.getMethodName() == "<init>"
+            for thread in threads
+            for frame in thread.getStackTrace()
+        )
 
     def _stop(self, threads: Sequence[Any]) -> None:
         """Stop by force what does not look whether it was interrupted, such as a tight loop."""

@@ -58,8 +58,11 @@ def _check(name: str, text: str) -> None:
         raise InvalidRequestError(f"env: {name} is not a list of options: {error}.") from error
     while words:
         option, equals, value = words.pop(0).partition("=")
+        if not equals and not words:
+            # It would take what follows for its value, --proxy-user for example; and its value then for the program.
+            raise InvalidRequestError(f"env: {name} ends with {option[:60]!r}, whose value is missing.")
         if not equals:
-            value = words.pop(0) if words else ""
+            value = words.pop(0)
         if option in ("--conf", "-c"):
             option = value.partition("=")[0].strip()
             allowed = any(fnmatch.fnmatchcase(option, pattern) for pattern in PROPERTIES)

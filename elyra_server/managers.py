@@ -21,7 +21,7 @@ from elyra_server.service import in_thread
 from elyra_server.settings import Settings
 
 RESTART_PATIENCE = 10.0
-"""Seconds that a shutdown waits for the end of a restart."""
+"""Seconds that a shutdown waits for the end of a restart before it gives that up."""
 
 SHUTDOWN_PATIENCE = 0.8
 """Seconds that a shutdown waits for a launcher's kernel; the rest goes on in the background."""
@@ -86,12 +86,20 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
         if self._restart is None or self._restart.done():
             self._restart = asyncio.ensure_future(self._restart_once(now, newports, kw))
             self._restart.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._restart)
+        try:
+            await asyncio.shield(self._restart)
+        except asyncio.CancelledError:
+            if self._restart.cancelled():
+                raise LaunchError("The kernel was shut down while it restarted.") from None
+            raise
 
     async def restart_is_over(self) -> None:
-        """Return when no restart is under way any more, however it ended."""
+        """Return when no restart is under way any more: it ended, or took too long and was given up."""
         if self._restart is not None and not self._restart.done():
             await asyncio.wait({self._restart}, timeout=RESTART_PATIENCE)
+            self._restart.cancel()  # a launch that is cancelled leaves nothing
+            await asyncio.wait({self._restart})
+            self.ready.cancel()  # a shutdown asks it how the last start went
 
     async def _restart_once(self, now: bool, newports: bool, options: dict[str, Any]) -> None:
         self.fire("restart")

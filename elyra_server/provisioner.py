@@ -111,15 +111,17 @@ class ProcessProxyProvisioner(LocalProvisioner):
     async def _launch(self, cmd: list[str], kwargs: dict[str, Any]) -> Any:
         if self.settings.test_block_launch > 0:
             await asyncio.sleep(self.settings.test_block_launch)
-        if self._launcher is not None and self._launcher.alive:
+        launcher = self._launcher
+        if launcher is not None and launcher.alive:
             try:
-                return self._started(await self._reachable(await self._launcher.restart(now=True)))
+                return self._started(await self._reachable(await launcher.restart(now=True)))
             except LaunchError as error:
-                if self._launcher.ending:  # it was told to end meanwhile
+                if launcher.ending:  # it was told to end meanwhile, and perhaps released
                     raise
                 self.log.warning("Kernel %s: %s It is launched anew.", self.kernel_id, error)
         if self._remote:
-            await self._release(now=True)  # what is left of a kernel that died, or is not restarted in place
+            # What is left of a kernel that died, or is not restarted in place; also if this launch is given up.
+            await asyncio.shield(asyncio.ensure_future(self._release(now=True)))
         if self.process_proxy is None:
             self.process_proxy = await in_thread(self._proxy_class, self.parent)
         try:

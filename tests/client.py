@@ -13,7 +13,7 @@ from typing import Any
 
 import websocket
 
-LIMIT = 120.0
+LIMIT = 180.0
 
 
 class RequestError(Exception):

@@ -32,6 +32,7 @@ class Cluster(Yarn):
         return {
             **super()._settings(),
             "yarn.nodemanager.pmem-check-enabled": "true",
+            "yarn.nodemanager.resource.memory.enforced": "false",  # by control groups, which it would rely on
             "yarn.nodemanager.container-monitor.interval-ms": 500,
         }
 
@@ -58,6 +59,8 @@ class Cluster(Yarn):
 @pytest.fixture(scope="session")
 def yarn():
     with Cluster(heartbeat=0.25) as cluster:
+        with (cluster.conf_dir / "spark-defaults.conf").open("a") as file:
+            file.write("spark.driver.memory 1g\n")  # Spark's own default; Toree is killed with half of it
         yield cluster
     assert not cluster.directory.exists()
 

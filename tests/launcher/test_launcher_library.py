@@ -215,7 +215,8 @@ def test_a_kernel_reports_itself_and_is_called_back(server, start, tmp_path):
     connection = server.wait_for("connection")["connection"]
     assert connection["shell_port"] == 50000
     assert connection["pid"] == started.process.pid
-    assert server.of("hello")[0]["state"] == "running"
+    hello = server.of("hello")[0]
+    assert (hello["state"], hello["restarts_in_place"]) == ("running", False)
     assert server.request("signal", {"signum": 0})["result"] == {"alive": True}
     assert server.request("signal", {"signum": int(signal.SIGINT)})["result"] == {"alive": True}
     assert server.request("restart", {"now": True})["error"]["code"] == -32601

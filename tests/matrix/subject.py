@@ -49,6 +49,7 @@ class Subject(Kernel):
         self.cell = cell
         self.language = cell.language
         self.events = directory
+        self.known: set[str] = set()  # applications whose name is not the kernel's id
         options = f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir={directory.as_uri()} {options}"
         super().__init__(server, cell.kernelspec, KERNEL_EXTRA_SPARK_OPTS=options.strip(), **env)
 
@@ -61,7 +62,9 @@ class Subject(Kernel):
 
     def facts(self) -> Facts:
         """Return what Spark says of itself."""
-        return Facts(*self.value(self.language.facts, text="http").split()[-4:])
+        found = Facts(*self.value(self.language.facts, text="http").split()[-4:])
+        self.known.add(found.application)
+        return found
 
     def jobs(self, facts: Facts, status: str) -> list[dict[str, Any]]:
         """Return Spark's jobs with a status, from its REST API."""
@@ -74,7 +77,8 @@ class Subject(Kernel):
     def applications(self) -> list[dict[str, Any]]:
         """Return YARN's reports of the kernel's applications, the oldest first."""
         reports = self.yarn.applications()
-        mine = [each for each in reports if self.id in each["applicationTags"] or each["name"] == self.id]
+        names = {self.id, *self.known}
+        mine = [each for each in reports if self.id in each["applicationTags"] or names & {each["id"], each["name"]}]
         return sorted(mine, key=lambda report: str(report["id"]))
 
     # -- interrupts

@@ -7,9 +7,13 @@ import queue
 import sys
 import time
 import unittest
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import jupyter_kernel_test
 from client import Kernel
 from jupyter_client import BlockingKernelClient, KernelManager
 from jupyter_client.jsonutil import json_default
@@ -20,8 +24,14 @@ from demo import spark_home
 
 START_LIMIT = 120
 NOT_ASKED = "not asked"
+MESSAGE = {"header", "parent_header", "metadata", "content", "buffers"}
 PATIENCE = 20.0
 """Seconds that a message may take. The suite's own 0.1 s measure the machine, not the kernel."""
+
+SILENCE = 1.0
+"""Seconds after which nothing more is expected."""
+
+IDLE = {"header": {"msg_type": "status"}, "content": {"execution_state": "idle"}}
 
 SAMPLES: dict[str, dict[str, Any]] = {
     "python": {
@@ -94,23 +104,62 @@ def bare_command(language: str) -> list[str]:
 
 
 class Suite(KernelTests):
-    """The suite, with more patience for messages that have to come."""
+    """The suite, with patience for messages that have to come, and an order in which they may come.
 
-    patient = False
+    Toree publishes the messages of a cell in any order, the state ``idle`` not always as the last one. What a cell
+    gives is collected first, and handed to the suite in the order that it expects.
+    """
 
     def execute_helper(self, *args: Any, **options: Any) -> Any:
-        type(self).patient = True
+        channel = self.kc.iopub_channel
+        get = channel.get_msg
+        collected: list[dict[str, Any]] = []
+
+        def collected_first(timeout: float) -> dict[str, Any]:
+            if not collected:
+                collected.extend(sorted(self.of_cell(get), key=rank))
+            if not collected:
+                raise queue.Empty
+            return collected.pop(0)
+
+        channel.get_msg = collected_first
         try:
-            return super().execute_helper(*args, **options)
+            return super().execute_helper(*args, **{"timeout": START_LIMIT, **options})
         finally:
-            type(self).patient = False
+            channel.get_msg = get
+
+    def get_non_kernel_info_reply(self, timeout: float | None = None) -> dict[str, Any] | None:
+        reply = super().get_non_kernel_info_reply(timeout=timeout or PATIENCE)
+        self.cell = reply["parent_header"].get("msg_id") if reply else None
+        return reply
+
+    def of_cell(self, get: Any) -> Iterator[dict[str, Any]]:
+        """Yield the messages of the cell that was answered, until its state is idle and nothing follows."""
+        idle = False
+        while True:
+            try:
+                message = get(timeout=SILENCE if idle else PATIENCE)
+            except queue.Empty:
+                return
+            if message["parent_header"].get("msg_id") == self.cell:
+                idle = idle or rank(message) == rank(IDLE)
+                yield message
 
     @classmethod
-    def make_patient(cls) -> None:
-        """Let the channels wait for what has to come, but not for ever."""
-        iopub, shell = cls.kc.iopub_channel.get_msg, cls.kc.shell_channel.get_msg
-        cls.kc.iopub_channel.get_msg = lambda timeout: iopub(timeout=max(timeout, PATIENCE) if cls.patient else timeout)
-        cls.kc.shell_channel.get_msg = lambda timeout=None: shell(timeout=PATIENCE if timeout is None else timeout)
+    def settle(cls) -> None:
+        """Drop what the kernel's start left in the channels."""
+        for channel in (cls.kc.shell_channel, cls.kc.iopub_channel):
+            with suppress(queue.Empty):
+                while True:
+                    channel.get_msg(timeout=SILENCE)
+
+
+def rank(message: dict[str, Any]) -> int:
+    """Return the place of a message among those of its cell."""
+    kind = message["header"]["msg_type"]
+    if kind == "status":
+        return 0 if message["content"]["execution_state"] == "busy" else 3
+    return 1 if kind == "execute_input" else 2
 
 
 def bare_suite(language: str, directory: Path) -> type[Suite]:
@@ -134,9 +183,9 @@ def bare_suite(language: str, directory: Path) -> type[Suite]:
             cls.km = KernelManager(kernel_name="bare", kernel_spec_manager=specs)
             cls.km.start_kernel()
             cls.kc = cls.km.blocking_client()
-            cls.kc.start_channels()
+            cls.kc.start_channels(hb=False)  # the manager knows whether it lives
             cls.kc.wait_for_ready(timeout=START_LIMIT)
-            cls.make_patient()
+            cls.settle()
 
         @classmethod
         def tearDownClass(cls) -> None:
@@ -191,7 +240,7 @@ def gateway_suite(language: str, kernel: Kernel) -> type[Suite]:
         @classmethod
         def setUpClass(cls) -> None:
             cls.kc = WebsocketClient(kernel)
-            cls.make_patient()
+            cls.settle()
 
         @classmethod
         def tearDownClass(cls) -> None:
@@ -205,12 +254,18 @@ def outcomes(suite: type[Suite]) -> dict[str, str]:
     tests = unittest.defaultTestLoader.loadTestsFromTestCase(suite)
     found = {name_of(test): "ok" for test in tests}
     result = unittest.TestResult()
-    tests.run(result)
+    with mock.patch.object(jupyter_kernel_test, "validate_message", validate):
+        tests.run(result)
     for test, reason in result.skipped:
         found[name_of(test)] = f"{NOT_ASKED}: {reason}"
     for test, text in [*result.failures, *result.errors]:
         found[name_of(test)] = text.strip().splitlines()[-1]
     return found
+
+
+def validate(message: dict[str, Any], *expected: Any) -> None:
+    """Validate what a kernel sent, without the keys that clients add: the suite rejects them where it is strict."""
+    jupyter_kernel_test.msgspec_v5.validate_message({key: message[key] for key in MESSAGE & message.keys()}, *expected)
 
 
 def failed(found: dict[str, str]) -> set[str]:

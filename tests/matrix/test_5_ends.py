@@ -23,6 +23,7 @@ def test_a_client_shuts_its_kernel_down(eager):
 @pytest.mark.row("quit in a cell")
 def test_a_cell_ends_its_kernel(bare):
     bare.value(bare.language.get_spark + bare.language.count)
+    bare.facts()
     bare.begin(bare.language.quit)
     bare.wait_for_state("dead")
     assert "ended by itself" in bare.get()["reason"]

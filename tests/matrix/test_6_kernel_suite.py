@@ -11,7 +11,15 @@ from suite import bare_suite, failed, gateway_suite, outcomes
 # What the kernels themselves do not do, with and without Elyra: see docs/matrix.md.
 OWN_FAILURES = {
     "python": set(),
-    "scala": set(),
+    "scala": {
+        "kernel_info",
+        "execute_stderr",
+        "execute_result (code='6 * 7')",
+        "display_data (code='kernel.display.html(\"<b>x</b>\")')",
+        "error",
+        "inspect",
+        "history (hist_access_type='tail')",
+    },
     "r": {"execute_result (code='6 * 7')", "history (hist_access_type='tail')"},
 }
 

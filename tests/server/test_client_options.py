@@ -34,7 +34,8 @@ def test_options_that_size_the_application_pass(options: str) -> None:
         ("--conf spark.pyspark.driver.python=/tmp/evil", "spark.pyspark.driver.python"),
         ("--keytab /etc/server.keytab", "--keytab"),
         ("--verbose", "--verbose"),
-        ("--conf", ""),
+        ("--conf", "--conf"),
+        ("--driver-memory 1g --name", "--name"),
     ],
 )
 def test_options_that_would_give_the_client_the_servers_rights_are_refused_by_name(options: str, named: str) -> None:

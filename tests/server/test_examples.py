@@ -33,6 +33,17 @@ def test_embedding(make_server, script: str, cell: str, output: str) -> None:
     server.delete(kernel_id)
 
 
+def test_a_kernel_that_reports_itself_is_launched_anew_when_it_restarts(server) -> None:
+    server.spec("example", [sys.executable, str(EXAMPLES / "report_itself" / "kernel.py"), *FLAGS])
+    kernel_id = server.start("example")
+    socket = server.socket(kernel_id)
+    socket.run("simulation['step'] = 43")
+    assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
+    assert socket.run("print(simulation['step'])") == "42\n"
+    socket.close()
+    server.delete(kernel_id)
+
+
 def test_a_subclass_that_refuses_says_why(server) -> None:
     server.spec("example", [sys.executable, str(EXAMPLES / "launch_subclass" / "launch.py"), *FLAGS])
     status, message, _ = server.fail("example", KERNEL_ENVIRONMENT="no-such-environment")

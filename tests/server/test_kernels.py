@@ -316,6 +316,26 @@ def test_restarts_and_a_delete_at_the_same_time_all_work(server):
     socket.close()
 
 
+def test_a_delete_ends_a_restart_that_takes_too_long(server, tmp_path):
+    mark = tmp_path / "mark"
+    hang = f'if [ -e "{mark}" ]; then exec sleep 600; fi; exec "$@"'
+    server.spec("hangs", ["/bin/sh", "-c", hang, "sh", *LAUNCHER, *FLAGS])
+    kernel_id = server.start("hangs")
+    socket = server.socket(kernel_id)
+    socket.send("quit()")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", 20)
+    socket.close()
+    mark.touch()
+    answers = []
+    restart = threading.Thread(target=lambda: answers.append(server.rest("POST", f"/api/kernels/{kernel_id}/restart")))
+    restart.start()
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "restarting", 20)
+    assert server.rest("DELETE", f"/api/kernels/{kernel_id}")[0] == 204
+    restart.join()
+    assert answers[0][0] == 500 and "shut down while it restarted" in answers[0][1]["message"]
+    until(lambda: not any("sleep 600" in each for each in server.leftovers()), 10)
+
+
 def test_a_cell_may_print_a_lot(server):
     socket = server.socket(server.start("python_launcher"))
     assert len(socket.run("print('x' * 20_000_000)")) == 20_000_001

@@ -18,6 +18,11 @@ threading.Thread(target=announce).start()
 sc.parallelize(range(8), 4).map(lambda x: time.sleep(600) or x).sum()
 """
 RUNNING_JOBS = "len(sc.statusTracker().getActiveJobsIds())"
+COMMAND_LINES = """
+import os, psutil
+
+print(os.environ, [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])])  # skips those that end
+"""
 PORTS = """
 from ipykernel.connect import get_connection_info
 
@@ -48,7 +53,7 @@ def test_a_cell_runs_in_the_application(kernel, yarn):
 
 
 def test_the_ticket_is_in_no_environment_and_on_no_command_line(kernel):
-    text = kernel.value("import os, psutil\nprint(os.environ, [p.cmdline() for p in psutil.process_iter()])")
+    text = kernel.value(COMMAND_LINES)
     assert "ELYRA_LAUNCH_TICKET" not in text
     assert "elyra-ticket" not in kernel.value("print(os.listdir())")
 
