@@ -195,28 +195,28 @@ def test_over_ipv6(server, start, w1):
 
 
 def test_kernels_stay_within_a_port_range(server, start, w1):
-    server.add("range", remote_hosts="w1", port_range="42000..43000")
+    server.add("range", remote_hosts="w1", port_range="22000..23000")
     kernel = start("range")
     assert kernel.value(HOST) == "w1"
     ports = [int(each.rpartition(":")[2]) for each in w1.sockets()]
-    assert sum(42000 <= port <= 43000 for port in ports) == 5
-    server.add("tiny", remote_hosts="w1", port_range="42000..42500")
+    assert sum(22000 <= port <= 23000 for port in ports) == 5
+    server.add("tiny", remote_hosts="w1", port_range="22000..22500")
     error, _ = server.fail("tiny")
-    assert "port_range '42000..42500' is too small" in error.message
+    assert "port_range '22000..22500' is too small" in error.message
 
 
 def test_a_port_range_that_is_used_up_is_named(server, w1):
-    server.add("full", remote_hosts="w1", port_range="42000..43000")
+    server.add("full", remote_hosts="w1", port_range="22000..23000")
     code = (
         "import socket, sys\n"
-        "held = [socket.create_server(('', port)) for port in range(42000, 43001)]\n"
+        "held = [socket.create_server(('', port)) for port in range(22000, 23001)]\n"
         "print('held', flush=True); sys.stdin.read()"
     )
     with w1.open(sys.executable, "-c", code) as process:
         assert process.stdout.readline() == "held\n"
         error, _ = server.fail("full")
         process.stdin.close()
-    assert "between 42000 and 43000" in error.message
+    assert "between 22000 and 23000" in error.message
 
 
 def told(kernel, host):
