@@ -1,24 +1,24 @@
-"""``python -m benchmarks [--quick] [local|yarn|languages ...]``: measure, print a table, write results.json."""
+"""``python -m benchmarks [--quick] [local|ssh|yarn|languages ...]``: measure, print a table, write results.json."""
 
 import argparse
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import languages, local, on_yarn
+from . import languages, local, on_yarn, over_ssh
 from .figures import Figure, table, write
 from .servers import Server, elyra
 
 RESULTS = Path(__file__).parent / "results.json"
 
 
-def install(directory: Path, *names: str) -> dict[str, str]:
+def install(directory: Path, *names: str, options: Sequence[str] = ()) -> dict[str, str]:
     """Install kernelspecs below `directory` and return the variable by which a server finds them."""
-    command = [sys.executable, "-m", "elyra_server", "install", *names, "--prefix", str(directory)]
+    command = [sys.executable, "-m", "elyra_server", "install", *names, *options, "--prefix", str(directory)]
     subprocess.run([*command, "--python", sys.executable], check=True, stdout=subprocess.DEVNULL)
     return {"JUPYTER_PATH": str(directory / "share" / "jupyter")}
 
@@ -26,6 +26,17 @@ def install(directory: Path, *names: str) -> dict[str, str]:
 def measure_local(runs: int, directory: Path) -> Iterator[Figure]:
     os.environ.update(install(directory, "python_local"))
     yield from local.measure(runs, directory)
+
+
+def measure_ssh(runs: int, directory: Path) -> Iterator[Figure]:
+    from demo.hosts import Hosts
+
+    with Hosts(("",)) as hosts:
+        home = directory / "home"
+        hosts.write_client(home)
+        paths = install(directory, over_ssh.NAME, options=["--remote-hosts", hosts.all[0].name])
+        with elyra(directory / "server", HOME=str(home), ELYRA_RESPONSE_IP="", **paths) as server:
+            yield from over_ssh.measure(runs, server, hosts, home)
 
 
 def measure_yarn(runs: int, directory: Path) -> Iterator[Figure]:
@@ -56,7 +67,7 @@ def cluster(directory: Path, *names: str) -> Iterator[tuple[Server, list[str], s
             yield server, options, yarn.endpoint
 
 
-SUITES = {"local": measure_local, "yarn": measure_yarn, "languages": measure_languages}
+SUITES = {"local": measure_local, "ssh": measure_ssh, "yarn": measure_yarn, "languages": measure_languages}
 
 
 def main() -> None:
