@@ -63,6 +63,7 @@ def check_client_environment(variables: object, allowed: Iterable[str] = ()) -> 
             check_value(name, value)
         elif "\0" in value:
             raise InvalidRequestError(f"env: the value of {name} contains NUL.")
+        check_unicode(name, value)
         result[name] = value
     check_launch_timeout(result)
     mode = result.get("KERNEL_SPARK_CONTEXT_INIT_MODE")
@@ -80,6 +81,10 @@ def check_value(name: str, value: str) -> None:
     for character, description in FORBIDDEN.items():
         if character in value:
             raise InvalidRequestError(f"env: the value of {name} contains {description}, which is not allowed.")
+
+
+def check_unicode(name: str, value: str) -> None:
+    """Refuse halves of surrogate pairs, which JSON can hold and no process can be given."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

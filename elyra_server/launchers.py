@@ -70,6 +70,7 @@ class Launcher:
         self.link: Link | None = None
         self.lost = asyncio.Event()
         self.host = ""
+        self.peer = ""
         self.phase = ""
         self.last_lines: deque[str] = deque(maxlen=30)
         self.connection: dict[str, Any] | None = None
@@ -112,13 +113,14 @@ class Launcher:
         self._nonce = nonce
         return True
 
-    def attach(self, params: protocol.Message) -> str:
-        """Note a new connection and return the token for the one after it."""
+    def attach(self, params: protocol.Message, peer: str) -> str:
+        """Note a new connection, from the address `peer`, and return the token for the one after it."""
         if self.link is not None:
             self.link.close()
         if self._lease_timer is not None:
             self._lease_timer.cancel()
         self.lost.clear()
+        self.peer = peer
         self.host = text_of(params, "host", 255) or self.host
         self.restarts_in_place = params.get("restarts_in_place") is not False
         self._tokens = [*self._tokens[-1:], secrets.token_hex(32)]

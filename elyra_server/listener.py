@@ -179,7 +179,7 @@ class Listener:
             raise
         link = Link(reader, writer, lines, launcher.receive)
         answer = {
-            "resume": launcher.attach(hello["params"]),
+            "resume": launcher.attach(hello["params"], _address_of(writer)),
             "lease": self.settings.lease,
             "ping": self.settings.ping,
         }
@@ -252,6 +252,12 @@ def _shutdown_limit() -> dict[str, Any]:
     import sys
 
     return {"ssl_shutdown_timeout": 1.0} if sys.version_info >= (3, 11) else {}
+
+
+def _address_of(writer: asyncio.StreamWriter) -> str:
+    """Return the address of who is at the other end."""
+    name = writer.get_extra_info("peername")
+    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else ""
 
 
 def _literal(address: str) -> str:

@@ -23,11 +23,12 @@ from jupyter_core.paths import jupyter_runtime_dir
 from elyra_server.arguments import PORT_LIMITS, add_missing_flags, check_port_range, fill
 from elyra_server.clientoptions import check_options
 from elyra_server.environment import KERNEL_PREFIX, default_username
-from elyra_server.errors import ElyraError, LaunchError
+from elyra_server.errors import ElyraError, InvalidRequestError, LaunchError
 from elyra_server.kernelspecs import proxy_class, stanza_of
 from elyra_server.launchers import KernelEnd, Launcher
 from elyra_server.listener import Listener
 from elyra_server.processproxies.base import polled_end
+from elyra_server.reports import check_key, check_report
 from elyra_server.service import Service, in_thread, invoke
 from elyra_server.settings import Settings
 from elyra_server.users import check_user
@@ -79,6 +80,10 @@ class ProcessProxyProvisioner(LocalProvisioner):
         client = {name: environ.pop(name) for name in list(environ) if name.startswith(KERNEL_PREFIX)}
         if self.settings.impersonation_enabled:
             check_options(client)
+            if not client.get("KERNEL_USERNAME"):
+                raise InvalidRequestError(
+                    "Kernels run as other users here (ELYRA_IMPERSONATION_ENABLED): name one by KERNEL_USERNAME in env."
+                )
         check_user(self.settings, config, client.get("KERNEL_USERNAME") or default_username())
         if self._remote:
             self._name_connection_file()
@@ -153,9 +158,13 @@ class ProcessProxyProvisioner(LocalProvisioner):
             ) from error
 
     async def _reachable(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Let the process proxy say how the kernel is reached, if it is one of ours."""
+        """Return how a kernel is reached, which its launcher reported and its process proxy may know better."""
+        assert self._launcher is not None
+        await in_thread(check_report, info, self._launcher.peer)
         hook = getattr(self.process_proxy, "reachable", None)
-        return await hook(info) if callable(hook) else info
+        info = await hook(info) if callable(hook) else info
+        check_key(info)
+        return info
 
     def _started(self, info: dict[str, Any]) -> Any:
         self._managed = True

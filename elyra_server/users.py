@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from elyra_server.environment import default_username
 from elyra_server.errors import KernelSpecError, UserNotAuthorizedError
 from elyra_server.settings import Settings, split_list
 
@@ -39,10 +40,20 @@ def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> 
     if not (authorized or settings.impersonation_enabled):
         return
     unauthorized = {*settings.unauthorized_users, *_names(config, "unauthorized_users")}
-    if username in unauthorized:
+    if username in unauthorized or _plain(username) in map(_plain, unauthorized):
         raise UserNotAuthorizedError(f"User {username!r} is not authorized to start kernels here (unauthorized_users).")
+    if settings.impersonation_enabled and username not in authorized and _plain(username) == _plain(default_username()):
+        raise UserNotAuthorizedError(
+            f"User {username!r} is the server's own, whose kernels could read what is the server's; name it in "
+            "authorized_users if that is wanted."
+        )
     if authorized and username not in authorized:
         raise UserNotAuthorizedError(f"User {username!r} is not among the authorized users of this kernelspec.")
+
+
+def _plain(username: str) -> str:
+    """Return what is the same account where names have realms and no case."""
+    return username.partition("@")[0].casefold()
 
 
 def _names(config: Mapping[str, Any], name: str) -> list[str]:

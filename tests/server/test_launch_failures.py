@@ -155,11 +155,23 @@ def test_authorized_users(server):
 def test_impersonation_refuses_root_and_reaches_the_launch(make_server):
     server = make_server(ELYRA_IMPERSONATION_ENABLED="true")
     server.spec("python_launcher")
-    assert server.fail("python_launcher", KERNEL_USERNAME="root")[0] == 403
+    for name in ("root", "ROOT", "root@EXAMPLE.ORG"):
+        assert server.fail("python_launcher", KERNEL_USERNAME=name)[0] == 403
+    for nobody in ({}, {"KERNEL_USERNAME": ""}):
+        status, message, _ = server.fail("python_launcher", **nobody)
+        assert status == 400 and "KERNEL_USERNAME" in message
     kernel_id = server.start("python_launcher", KERNEL_USERNAME="alice")
     socket = server.socket(kernel_id)
     assert socket.run("import os; print(os.environ.get('ELYRA_IMPERSONATION_ENABLED'))") == "True\n"
     socket.close()
+
+
+def test_impersonation_refuses_the_server_s_own_user_who_is_not_listed(make_server):
+    own = {"ELYRA_UNAUTHORIZED_USERS": "nobody-at-all", "LOGNAME": "service", "ELYRA_IMPERSONATION_ENABLED": "true"}
+    server = make_server(**own)
+    server.spec("python_launcher")
+    status, message, _ = server.fail("python_launcher", KERNEL_USERNAME="service")
+    assert status == 403 and "authorized_users" in message
 
 
 def test_a_boolean_that_is_none_is_an_error_that_names_it(make_server, tmp_path):
