@@ -1,14 +1,16 @@
 """Other hosts on one machine: namespaces of the kernel, joined to this host by veth pairs, with a real sshd in each.
 
 A test host has a network, processes, a hostname, users and homes and a directory /tmp of its own; all other files
-are this machine's. Namespaces live as long as their processes do, and those end with the process that made them,
-however that ends; so nothing has to be cleaned away after a crash but a directory.
+are this machine's. The hosts know each other by name, and reach each other without this host. Namespaces live as long
+as their processes do, and those end with the process that made them, however that ends; so nothing has to be cleaned
+away after a crash but a directory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import random
 import re
@@ -56,6 +58,8 @@ mkdir -p /run/sshd
 ip link set lo up
 echo ready
 read -r line
+# Kerberos's files count only with GSSAPIAuthentication.
+export KRB5_CONFIG="$2/krb5.conf" KRB5_KTNAME="$2/krb5.keytab"
 exec /usr/sbin/sshd -D -e -f "$2/sshd_config" </dev/null >/dev/null 2>"$2/sshd.log"
 """
 
@@ -78,11 +82,12 @@ table inet elyra {
 """
 
 CUT = """
-table inet cut {
-    chain input { type filter hook input priority -10; policy drop; iif lo accept; }
-    chain output { type filter hook output priority -10; policy drop; oif lo accept; }
-}
+table inet cut {{
+    chain input {{ type filter hook input priority -10; policy drop; iif lo accept; {0} }}
+    chain output {{ type filter hook output priority -10; policy drop; oif lo accept; {1} }}
+}}
 """
+SPARED = "meta {}ifname != up0 accept; tcp sport {{ {} }} accept; tcp dport {{ {} }} accept;"
 
 SSHD = """
 Port {port}
@@ -126,6 +131,7 @@ class Host:
         )
         self.link = f"el{hosts.net:x}h{number}"
         self.directory = hosts.directory / self.name
+        self._hosts = hosts
         self._options = options
         self._process: subprocess.Popen[str] | None = None
         self._init = 0
@@ -165,6 +171,10 @@ class Host:
         """Run a command there, as its root but not by ssh, and return what it printed."""
         return self._enter(["--all"], command, input, check)
 
+    def command(self, *command: str) -> list[str]:
+        """Return the command of this host that runs one there, which ends with it."""
+        return ["nsenter", f"--target={self._init}", "--all", "setpriv", "--pdeathsig", "KILL", *command]
+
     @contextlib.contextmanager
     def open(self, *command: str) -> Iterator[subprocess.Popen[str]]:
         """Run a command there as long as the block lasts."""
@@ -203,7 +213,7 @@ class Host:
 
     def logins(self) -> int:
         """Return how many logins there were."""
-        return len(re.findall(r"Accepted \w+ for", (self.directory / "sshd.log").read_text()))
+        return len(re.findall(r"Accepted \S+ for", (self.directory / "sshd.log").read_text()))
 
     def filter(self) -> None:
         """Let nothing in but ssh, and nothing out but its answers."""
@@ -213,9 +223,14 @@ class Host:
         """Take the filter away."""
         self._nft("delete table inet elyra\n")
 
-    def cut(self) -> None:
-        """Lose all packets, without a word, as a network does that is gone."""
-        self._nft(CUT)
+    def cut(self, spared: Sequence[int] = ()) -> None:
+        """Lose all packets, without a word, as a network does that is gone.
+
+        With `spared`, only those between it and this host, and not those of these TCP ports.
+        """
+        ports = ", ".join(map(str, spared))
+        rules = [SPARED.format(direction, ports, ports) if spared else "" for direction in "io"]
+        self._nft(CUT.format(*rules))
 
     def restore(self) -> None:
         """Let packets through again."""
@@ -244,7 +259,7 @@ class Host:
         (self.directory / "greeting").write_text(GREETING)
         (self.directory / "greeting").chmod(0o755)
         digest = _run("openssl", "passwd", "-6", PASSWORD).strip()
-        (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
+        (self.directory / "hosts").write_text(self._hosts.names(self.gateway))
         shadow = ""
         passwd = Path("/etc/passwd").read_text().replace(":/root:", f":{self.directory / 'root'}:")
         for number, (name, shell) in enumerate(USERS.items(), 7001):
@@ -269,6 +284,16 @@ class Host:
             f"route add default via {self.gateway}",
         ):
             self._enter(["--net"], ["ip", *command.split()], "", check=True)
+
+    def meet(self, other: Host) -> None:
+        """Connect two hosts by a link of their own."""
+        peer = ["peer", "name", f"to-{self.name}", "netns", str(other._init)]
+        self._enter(["--net"], ["ip", "link", "add", f"to-{other.name}", "type", "veth", *peer], "", check=True)
+        for one, another in ((self, other), (other, self)):
+            link = f"to-{another.name}"
+            one._enter(["--net"], ["ip", "link", "set", link, "up"], "", check=True)
+            route = f"route add {another.address} dev {link} src {one.address}"
+            one._enter(["--net"], ["ip", *route.split()], "", check=True)
 
     def _await_sshd(self) -> None:
         """Return when sshd listens."""
@@ -304,6 +329,8 @@ class Hosts:
         try:
             for host in self.all:
                 host.start()
+            for one, another in itertools.combinations(self.all, 2):
+                one.meet(another)
         except BaseException:
             self.stop()
             raise
@@ -318,6 +345,11 @@ class Hosts:
             host.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock)
+
+    def names(self, gateway: str) -> str:
+        """Return /etc/hosts, in which this host has the address by which it is reached from where that is."""
+        lines = ["127.0.0.1 localhost", *(f"{host.address} {host.name}" for host in self.all)]
+        return "\n".join([*lines, f"{gateway} {socket.gethostname()}"]) + "\n"
 
     def write_client(self, home: Path) -> None:
         """Let a user with this home log in everywhere: a key, names and known host keys in its ``.ssh``."""

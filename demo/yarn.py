@@ -78,7 +78,15 @@ class Yarn:
         URL of the ResourceManager's REST API, as in ELYRA_YARN_ENDPOINT.
     user : str
         Whose applications these are.
+    ports : list of int
+        The ResourceManager's.
     """
+
+    address = LOOPBACK
+    """Where the ResourceManager listens."""
+    nodes = 1
+    base: Path | None = None
+    """Where the directory is made; by default where temporary files are."""
 
     def __init__(self, hadoop_lib: Path = HADOOP_LIB, heartbeat: float = 1.0) -> None:
         self.hadoop_lib = hadoop_lib
@@ -87,6 +95,7 @@ class Yarn:
         self.conf_dir = Path()
         self.endpoint = ""
         self.user = getpass.getuser()
+        self.ports: list[int] = []
         self._guardian: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Yarn:
@@ -109,7 +118,7 @@ class Yarn:
         }
 
     def start(self) -> None:
-        """Start both daemons and return when the NodeManager is active in the ResourceManager.
+        """Start the daemons and return when each NodeManager is active in the ResourceManager.
 
         Raises
         ------
@@ -185,14 +194,14 @@ class Yarn:
             return bytes(response.read())
 
     def _launch(self, java_home: Path) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="elyra-yarn-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="elyra-yarn-", dir=self.base))
         self.conf_dir = self.directory / "conf"
         try:
             self._configure()
             job = {
                 "directory": str(self.directory),
                 "containers": str(self.directory / "node"),
-                "daemons": {name: self._daemon(name, java_home) for name in DAEMONS},
+                "daemons": self._daemons(java_home),
             }
             self._guardian = subprocess.Popen(
                 [sys.executable, "-I", str(GUARDIAN)],
@@ -207,16 +216,21 @@ class Yarn:
             shutil.rmtree(self.directory, ignore_errors=True)
             raise
 
-    def _daemon(self, name: str, java_home: Path) -> dict[str, Any]:
+    def _daemons(self, java_home: Path) -> dict[str, dict[str, Any]]:
+        """Return the jobs of the daemons."""
+        return {name: self._daemon(name, main, java_home) for name, main in DAEMONS.items()}
+
+    def _daemon(self, name: str, main: str, java_home: Path, *options: str) -> dict[str, Any]:
         environ = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "USER") if key in os.environ}
         return {
             "argv": [
                 str(java_home / "bin" / "java"),
                 *JVM,
+                *options,
                 f"-Djava.io.tmpdir={self.directory / 'tmp'}",
                 "-cp",
                 f"{self.conf_dir}:{self.hadoop_lib}/*",
-                DAEMONS[name],
+                main,
             ],
             "env": {
                 **environ,
@@ -231,7 +245,8 @@ class Yarn:
     def _configure(self) -> None:
         for name in ("conf", "tmp", "node", "staging"):
             (self.directory / name).mkdir()
-        client, scheduler, tracker, admin, web = (f"{LOOPBACK}:{port}" for port in free_ports(5))
+        self.ports = free_ports(5, self.address)
+        client, scheduler, tracker, admin, web = (f"{self.address}:{port}" for port in self.ports)
         self.endpoint = f"http://{web}/ws/v1/cluster"
         core = {"fs.defaultFS": "file:///", "hadoop.tmp.dir": self.directory / "tmp"}
         core["hadoop.http.staticuser.user"] = self.user
@@ -248,10 +263,7 @@ class Yarn:
         (self.conf_dir / "yarn-site.xml").write_text(as_xml({**addresses, **self._settings()}), encoding="utf-8")
         (self.conf_dir / "capacity-scheduler.xml").write_text(as_xml(QUEUES), encoding="utf-8")
         (self.conf_dir / "log4j.properties").write_text(LOG4J, encoding="utf-8")
-        # Spark's own part of SPARK_CONF_DIR: everything on loopback, nothing outside the directory.
-        (self.conf_dir / "spark-env.sh").write_text(
-            SPARK_ENV.format(LOOPBACK, self.directory / "tmp"), encoding="utf-8"
-        )
+        (self.conf_dir / "spark-env.sh").write_text(self._spark_env(), encoding="utf-8")
         defaults = {
             "spark.yarn.stagingDir": f"file://{self.directory / 'staging'}",
             "spark.yarn.jars": f"local:{spark_home()}/jars/*",
@@ -263,9 +275,13 @@ class Yarn:
         lines = (f"{key} {value}\n" for key, value in defaults.items())
         (self.conf_dir / "spark-defaults.conf").write_text("".join(lines), encoding="utf-8")
 
+    def _spark_env(self) -> str:
+        """Return Spark's own part of SPARK_CONF_DIR: everything on loopback, nothing outside the directory."""
+        return SPARK_ENV.format(LOOPBACK, self.directory / "tmp")
+
     def _settings(self) -> dict[str, object]:
         return {
-            "yarn.resourcemanager.hostname": LOOPBACK,
+            "yarn.resourcemanager.hostname": self.address,
             "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": int(self.heartbeat * 1000),
             "yarn.resourcemanager.connect.retry-interval.ms": 500,
             "yarn.resourcemanager.am.max-attempts": 1,
@@ -297,7 +313,7 @@ class Yarn:
                 words = guardian.stdout.readline().decode().split() or ["exited", "guardian", "?"]
                 raise YarnError(f"YARN's {words[1]} ended with code {words[2]}:\n{self.log_tail(words[1])}")
             try:
-                if self.get("/metrics")["clusterMetrics"]["activeNodes"] == 1:
+                if self.get("/metrics")["clusterMetrics"]["activeNodes"] == self.nodes:
                     return
             except (OSError, ValueError):  # not up yet
                 continue
@@ -326,12 +342,12 @@ def as_xml(settings: dict[str, Any]) -> str:
     return "<configuration>\n" + "".join(properties) + "</configuration>\n"
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on at this moment, all different."""
+def free_ports(count: int, address: str = LOOPBACK) -> list[int]:
+    """Return ports of an address that nobody listens on at this moment, all different."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
-            each.bind((LOOPBACK, 0))
+            each.bind((address, 0))
         return [each.getsockname()[1] for each in sockets]
     finally:
         for each in sockets:

@@ -8,6 +8,8 @@ import fnmatch
 import ipaddress
 import socket
 from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
 
 from elyra_server.errors import LaunchError
 from elyra_server.settings import split_list
@@ -83,6 +85,16 @@ def bind(address: str, port: int, retries: int, backlog: int) -> socket.socket:
     )
 
 
+def address_towards(url: str) -> str:
+    """Return this host's address on the route to a URL's host, "" if it is none for others; may ask the resolver."""
+    parts = urlsplit(url)
+    with contextlib.suppress(OSError, ValueError):
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)
+        address = _source(found[0][0], found[0][4])
+        return address if _is_usable(address) else ""
+    return ""
+
+
 def is_this_host(name: str) -> bool:
     """Say whether a name or an address is this host; may ask the resolver."""
     if name in ("localhost", LOOPBACK, "::1", socket.gethostname()):
@@ -112,13 +124,16 @@ def _routed_addresses() -> list[str]:
     """Return the addresses that packets to elsewhere would leave from."""
     result = []
     for family, target in PROBES:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((target, 9))
-            except OSError:  # no route
-                continue
-            result.append(str(probe.getsockname()[0]))
+        with contextlib.suppress(OSError):  # no route
+            result.append(_source(family, (target, 9)))
     return [address for address in result if _is_usable(address)]
+
+
+def _source(family: int, target: Any) -> str:
+    """Return the address that packets to a target would leave from; sends nothing."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(target)
+        return str(probe.getsockname()[0])
 
 
 def _named_addresses() -> list[str]:

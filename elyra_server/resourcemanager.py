@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from elyra_server.addresses import address_towards
 from elyra_server.environment import default_username
 from elyra_server.errors import LaunchError
 from elyra_server.hadoop import REST_PATH
@@ -68,6 +69,7 @@ class ResourceManager:
         self._mutual = settings.yarn_mutual_authentication
         self._secure = secure
         self._client: Any = None
+        self._endpoint = ""
         # A requests session, which the client has, is for one thread at a time.
         self._turn = threading.Lock()
 
@@ -81,6 +83,11 @@ class ResourceManager:
         """
         if self._client is None:
             await in_thread(self._connect)
+
+    async def local_address(self) -> str:
+        """Return the address of this host from which the ResourceManager is reached, where others may reach it too."""
+        await self.connect()
+        return await in_thread(address_towards, self._endpoint)
 
     async def find(self, tags: Iterable[str]) -> list[Report]:
         """Return the applications that have one of the tags, in one request."""
@@ -128,6 +135,7 @@ class ResourceManager:
                 info = answer.json()["clusterInfo"]
                 if info.get("haState", "ACTIVE") == "ACTIVE":
                     self._client = self._make_client(endpoint)
+                    self._endpoint = endpoint
                     return
                 problems[endpoint] = f"it is {info.get('haState')}"
             except requests.exceptions.JSONDecodeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import itertools
 import re
 import secrets
 import shutil
@@ -13,11 +14,12 @@ from typing import Any
 
 from elyra_server import shipping, sparkoptions
 from elyra_server.applications import Application, ApplicationWatch
-from elyra_server.arguments import PORT_LIMITS
+from elyra_server.arguments import PORT_LIMITS, fill
 from elyra_server.environment import KERNEL_PREFIX
 from elyra_server.errors import LaunchError
 from elyra_server.hadoop import endpoints
 from elyra_server.launchers import KernelEnd
+from elyra_server.listener import current_listener
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.resourcemanager import Report, ResourceManagerError
 from elyra_server.service import in_thread
@@ -36,13 +38,14 @@ KILL_PATIENCE = 30.0
 LATE_PATIENCE = 10.0
 """Seconds to look for an application whose submission was stopped half way."""
 
-LINK_CHECKS = (0.5, 2.0, 8.0, 30.0)
-"""When, after a link was lost, YARN is asked whether the application is still there."""
+LINK_CHECKS = (0.5, 2.0, 5.0)
+"""Pauses, the last one again and again, after which YARN is asked for the application whose link was lost."""
 
 
 class YarnClusterProcessProxy(RemoteProcessProxy):
     """Submits the launcher to YARN, finds its application, and kills that when it must."""
 
+    names_response_address = True
     command_is_kernel = False
     application: Application
     applications: ApplicationWatch
@@ -56,6 +59,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         self.applications = ApplicationWatch.shared(self._endpoints(env), self.settings, self._secure())
         # A wrong endpoint has to be known before anything is submitted that could not be killed.
         await self.applications.manager.connect()
+        kernel_cmd = fill(kernel_cmd, {"response_address": await self._response_address()})
         await in_thread(self._ship_launcher, env)
         self._staging = _staging_directories(env)
         self.run_command(kernel_cmd, env, kw.get("cwd"), on_line=self._read_submitter)
@@ -88,6 +92,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
             return self._explained or end
         await self._ask_until_over(END_PATIENCE)
         self._explained = replace(end, reason=f"{end.reason} {self.application.describe()}")
+        if not self.application.over.done():  # such as one whose host is gone, which YARN waits for much longer
+            self.service.spawn(self.finish(), f"end of {self.application.id}")
         return self._explained
 
     async def kill_without_link(self) -> None:
@@ -120,6 +126,11 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
             await in_thread(shutil.rmtree, directory / self.application.report.id, ignore_errors=True)
 
     # -- parts -------------------------------------------------------------------------------------
+
+    async def _response_address(self) -> str:
+        """Return where the launcher calls: YARN chooses its host, which is likely to be near the ResourceManager."""
+        first = await self.applications.manager.local_address()
+        return current_listener(self.settings).response_address(local=False, first=first)
 
     def _endpoints(self, env: dict[str, str]) -> list[str]:
         config = self.proxy_config
@@ -169,7 +180,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
             await self.launcher.lost.wait()
             if self.launcher.gone.is_set():
                 return
-            for pause in LINK_CHECKS:
+            for pause in itertools.chain(LINK_CHECKS, itertools.repeat(LINK_CHECKS[-1])):
                 await asyncio.sleep(pause)
                 if not self.launcher.lost.is_set() or self.launcher.gone.is_set():
                     break
@@ -179,10 +190,6 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
                     self._explained = KernelEnd(f"The kernel's application ended. {self._describe_end(report)}")
                     self.launcher.end(self._explained.reason)
                     return
-            while self.launcher.lost.is_set():  # until it called in again, or its lease is over
-                if self.launcher.gone.is_set():
-                    return
-                await asyncio.sleep(1.0)
 
     async def _ask_until_over(self, patience: float) -> None:
         self.applications.watch(self.application)
