@@ -10,6 +10,7 @@ PYTHON ?= python3
 BIN := $(BUILD)/venv/bin
 VENV := $(BUILD)/venv.stamp
 HADOOP := $(BUILD)/hadoop.stamp
+KERBEROS := $(BUILD)/kerberos.stamp
 
 export ELYRA_BUILD_DIR := $(BUILD)
 export PATH := $(BIN):$(PATH)
@@ -18,12 +19,12 @@ export PYTHONDONTWRITEBYTECODE :=
 unexport SPARK_HOME SPARK_CONF_DIR SPARK_OPTS HADOOP_CONF_DIR YARN_CONF_DIR PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test bench lint docs clean tools tools-of-tests venv hadoop install-venv install-hadoop
+.PHONY: demo test bench lint docs clean tools tools-of-tests venv hadoop kerberos install-venv install-hadoop install-kerberos
 
 demo: $(VENV) $(HADOOP)
 	@exec python -m demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
-test: tools-of-tests lint docs $(HADOOP)
+test: tools-of-tests lint docs $(HADOOP) $(KERBEROS)
 	python tests/side_by_side.py $(PYTEST_OPTIONS)
 
 bench: tools-of-tests $(VENV) $(HADOOP)
@@ -43,9 +44,10 @@ docs: $(VENV)
 
 venv: $(VENV)
 hadoop: $(HADOOP)
+kerberos: $(KERBEROS)
 
 clean:
-	rm -rf $(BUILD)/venv $(BUILD)/*-venv $(BUILD)/venv-* $(BUILD)/hadoop $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.lock $(BUILD)/*.log
+	rm -rf $(BUILD)/venv $(BUILD)/*-venv $(BUILD)/venv-* $(BUILD)/hadoop $(BUILD)/kerberos $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.lock $(BUILD)/*.log
 	rm -rf jupyter_elyra.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV): setup.py pyproject.toml | tools
@@ -53,6 +55,10 @@ $(VENV): setup.py pyproject.toml | tools
 
 $(HADOOP): demo/hadoop/pom.xml | tools
 	@sh demo/locked.sh $@ $(MAKE) --no-print-directory install-hadoop
+
+# Apart, because it is compiled: only the tests of Kerberos need it.
+$(KERBEROS): | $(VENV) tools-of-tests
+	@sh demo/locked.sh $@ $(MAKE) --no-print-directory install-kerberos
 
 install-venv:
 	@echo "Installing the virtual environment in $(BUILD)/venv (minutes, the first time) ..."
@@ -67,6 +73,11 @@ install-hadoop:
 	@mvn --batch-mode --file demo/hadoop/pom.xml dependency:copy-dependencies \
 		-DoutputDirectory=$(BUILD)/hadoop/lib >$(BUILD)/maven.log 2>&1 || \
 	{ grep -F '[ERROR]' $(BUILD)/maven.log | head -n 5; echo "Maven could not fetch Hadoop: see $(BUILD)/maven.log" >&2; exit 1; }
+
+install-kerberos:
+	@echo "Compiling gssapi into $(BUILD)/kerberos (a minute, the first time) ..."
+	@$(BIN)/python -m pip install --quiet --upgrade --target $(BUILD)/kerberos 'gssapi>=1.8' >$(BUILD)/kerberos.log 2>&1 || \
+	{ tail -n 20 $(BUILD)/kerberos.log; echo "pip could not install gssapi: see $(BUILD)/kerberos.log" >&2; exit 1; }
 
 tools:
 	@mkdir -p $(BUILD)

@@ -34,6 +34,9 @@ SERVER = [
     "yarn-api-client>=1.0.3",
 ]
 
+# For ssh with ELYRA_REMOTE_GSS_SSH; compiled when it is installed, with the system's Kerberos.
+KERBEROS = ["gssapi>=1.8"]
+
 TEST = [
     "bash_kernel>=0.10",
     "deno>=2",
@@ -79,7 +82,7 @@ setup(
     },
     # Nothing: on a worker the launcher runs on the standard library, next to a kernel that is there already.
     install_requires=[],
-    extras_require={"server": SERVER, "test": SERVER + TEST, "docs": SERVER + DOCS},
+    extras_require={"server": SERVER, "kerberos": KERBEROS, "test": SERVER + TEST, "docs": SERVER + DOCS},
     entry_points={
         "console_scripts": ["jupyter-elyra = elyra_server.app:main"],
         "jupyter_client.kernel_provisioners": [

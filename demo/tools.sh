@@ -16,6 +16,14 @@ if [ "$1" = r ]; then
     command -v openssl >/dev/null || packages="$packages openssl"
     [ -x /usr/sbin/sshd ] || packages="$packages openssh-server"
     command -v ssh-keygen >/dev/null || packages="$packages openssh-client"
+    # A KDC, and what gssapi is compiled with.
+    command -v kinit >/dev/null || packages="$packages krb5-user"
+    [ -x /usr/sbin/krb5kdc ] || packages="$packages krb5-kdc"
+    [ -x /usr/sbin/kadmin.local ] || packages="$packages krb5-admin-server"
+    command -v krb5-config >/dev/null || packages="$packages libkrb5-dev"
+    command -v cc >/dev/null || packages="$packages gcc libc6-dev"
+    "$python" -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' ||
+        packages="$packages python3-dev"
 fi
 
 if [ -n "$packages" ]; then

@@ -17,6 +17,7 @@ from typing import Any
 
 import paramiko
 
+from elyra_server.ssh import kerberos
 from elyra_server.ssh.errors import HostError
 from elyra_server.ssh.knownhosts import REVOKED, fingerprint, known_keys, lookup_name
 from elyra_server.ssh.target import ACCEPT_NEW, OFF, Target
@@ -150,6 +151,8 @@ class Login:
             transport.banner_timeout = transport.handshake_timeout = self._left()
             prefer_known_keys(transport, target)
             transport.start_client(timeout=self._left())
+            if not transport.initial_kex_done:  # that call just returns when its time is over
+                raise self.too_late()
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise HostError(
                 f"Host {target}: there is no ssh server that this server can talk to ({error or 'it hung up'}). "
@@ -268,11 +271,17 @@ def authenticate(transport: paramiko.Transport, target: Target) -> None:
     """
     tried: list[str] = []
     accepted: list[str] = []
+    no_ticket: kerberos.KerberosError | None = None
     for description, attempt in _proofs(transport, target, tried):
         try:
             accepted = list(attempt() or [])
             if transport.is_authenticated():
+                if no_ticket is not None:
+                    log.info("Host %s: logged in with %s, not by Kerberos: %s", target, description, no_ticket)
                 return
+        except kerberos.KerberosError as error:
+            no_ticket = error
+            continue
         except paramiko.BadAuthenticationType as error:
             accepted = list(error.allowed_types)
             continue
@@ -283,6 +292,9 @@ def authenticate(transport: paramiko.Transport, target: Target) -> None:
             tried.append(f"{description} (the host hung up: {error or 'no reason given'})")
             break
         tried.append(description)
+    if no_ticket is not None:
+        others = f" Tried as well: {'; '.join(tried)}." if tried else ""
+        raise HostError(f"Host {target}: no login by Kerberos: {no_ticket}{others}", lasting=no_ticket.lasting)
     if not accepted and transport.is_active():
         accepted = _accepted(transport, target)
     offers = f" It accepts {', '.join(sorted(accepted))}." if accepted else ""
@@ -307,7 +319,7 @@ def _accepted(transport: paramiko.Transport, target: Target) -> list[str]:
 def _proofs(transport: Any, target: Target, tried: list[str]) -> Any:
     user = target.user
     if target.gss:
-        yield "Kerberos", lambda: _by_kerberos(transport, target)
+        yield "Kerberos", lambda: kerberos.log_in(transport, target)
     for key in _agent_keys() if target.use_agent else []:
         yield f"key {fingerprint(key.asbytes())} of the agent", lambda key=key: transport.auth_publickey(user, key)
     for file in target.key_files:
@@ -332,16 +344,6 @@ def _agent_keys() -> list[Any]:
         return list(paramiko.Agent().get_keys())
     except paramiko.SSHException:  # an agent that is gone
         return []
-
-
-def _by_kerberos(transport: Any, target: Target) -> Any:
-    if not hasattr(transport, "auth_gssapi_with_mic"):
-        raise HostError(
-            f"Host {target}: paramiko {paramiko.__version__} cannot log in by Kerberos. "
-            "Install paramiko<5 and gssapi beside the server, or unset ELYRA_REMOTE_GSS_SSH.",
-            lasting=False,
-        )
-    return transport.auth_gssapi_with_mic(target.user, target.hostname, False)
 
 
 __all__ = ["LIMIT", "Login", "Path", "authenticate", "check_host_key"]

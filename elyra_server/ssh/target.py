@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,10 @@ class Target:
         For a login without keys.
     gss : bool
         Whether to log in by Kerberos.
+    gss_name : str
+        The host's name in its principal, ``host/...``.
+    gss_delegates : bool
+        Whether the host gets the ticket, to use it there.
     """
 
     name: str
@@ -64,6 +69,8 @@ class Target:
     checking: str = STRICT
     password: str = field(default="", repr=False)
     gss: bool = False
+    gss_name: str = ""
+    gss_delegates: bool = False
 
     def __str__(self) -> str:
         where = self.hostname if self.hostname == self.name else f"{self.name} = {self.hostname}"
@@ -121,7 +128,22 @@ def _target(name: str, config: Any, settings: Settings, user: str, port: int = 0
         checking=_checking(options, settings),
         password="" if depth else settings.remote_pwd,
         gss=settings.remote_gss_ssh or options.get("gssapiauthentication", "no") == "yes",
+        gss_name=options.get("gssapiserveridentity") or _gss_name(hostname, name),
+        gss_delegates=options.get("gssapidelegatecredentials", "no") == "yes",
     )
+
+
+def _gss_name(hostname: str, name: str) -> str:
+    """Return what a host is called, if there is more than its address: principals have names."""
+    return next((each for each in (hostname, name) if not _is_address(each)), hostname)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _jump(text: str, config: Any, settings: Settings, depth: int) -> Target:
