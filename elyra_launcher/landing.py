@@ -3,7 +3,7 @@
 The text of this module is the first thing that a server sends to the standard input of a bare Python there; an order
 and its files follow. So nothing has to be installed on the worker, and nothing of a launch is on a command line but
 the launcher's own arguments. A *keeper*, detached from the connection, starts the launcher, passes its output on while
-somebody listens, and removes what was unpacked when it ended.
+somebody listens, and removes what was unpacked when it ended. Where the server asks for it, it has a *relay* beside it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ PATIENCE = 4.0
 """Seconds from SIGTERM to SIGKILL."""
 
 DRAIN = 0.2
+
+UNREACHABLE = 69
+"""What a launcher ends with whose server is gone."""
+
+RELAYS = 5
+"""How many relays a launch may use up."""
+
 QUIET = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE)
 
 
@@ -53,12 +60,13 @@ class Reporter:
     def __init__(self, token: str) -> None:
         self._token = token
 
-    def say(self, **news: Any) -> None:
+    def say(self, **news: Any) -> bool:
+        """Tell it, and return whether somebody listens."""
         line = f"\n{self._token} {json.dumps(news)}\n"
         try:
-            os.write(1, line.encode())
+            return bool(os.write(1, line.encode()))
         except OSError:  # nobody listens any more
-            return
+            return False
 
 
 def main(stream: BinaryIO) -> None:
@@ -68,6 +76,8 @@ def main(stream: BinaryIO) -> None:
     try:
         if order["order"] == "launch":
             launch(order, stream, reporter)
+        elif order["order"] == "succeed":
+            reporter.say(sshd=find_sshd(), gone=end_sshd(*order["sshd"]))
         elif order["order"] == "end":
             reporter.say(gone=end(order["directory"], order["grace"], order["patience"]))
         elif order["order"] == "read":
@@ -80,12 +90,18 @@ def main(stream: BinaryIO) -> None:
 
 def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
     """Unpack what came and leave a keeper behind; this process itself ends."""
+    import zlib
+
+    packed = stream.read(order["packed"])
+    if len(packed) < order["packed"]:
+        raise LandingError("the connection broke before all of the launch was there", host=True)
+    signal.alarm(0)  # which the server's first line set, should nothing more come
     base = os.environ.get("TMPDIR") or "/tmp"
     remove_abandoned(base)
     directory = os.path.join(base, PREFIX + os.urandom(8).hex())
     try:
         os.mkdir(directory, 0o700)
-        unpack(order["files"], stream, order["packed"], directory)
+        unpack(order["files"], zlib.decompress(packed), directory)
     except OSError as error:
         remove(directory)
         raise LandingError(f"{base} cannot take the launcher's files: {error.strerror}", host=True) from error
@@ -97,16 +113,14 @@ def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
             f"the launch log {error.filename} cannot be written: {error.strerror}", host=False
         ) from error
     sys.stdout.flush()
+    sshd = find_sshd()
     if os.fork():
         return
-    Keeper(order, directory, log, reporter).run()
+    Keeper(order, directory, log, reporter, sshd).run()
 
 
-def unpack(files: list[tuple[str, int, int]], stream: BinaryIO, packed: int, directory: str) -> None:
+def unpack(files: list[tuple[str, int, int]], content: bytes, directory: str) -> None:
     """Write the files that follow the order."""
-    import zlib
-
-    content = zlib.decompress(stream.read(packed))
     begin = 0
     for name, mode, size in files:
         path = os.path.join(directory, name)
@@ -143,15 +157,21 @@ class Keeper:
         Descriptor for all output, or -1.
     reporter : Reporter
         For the server, as long as it listens.
+    sshd : (int, int)
+        Through which it came.
     """
 
-    def __init__(self, order: Order, directory: str, log: int, reporter: Reporter) -> None:
+    def __init__(self, order: Order, directory: str, log: int, reporter: Reporter, sshd: tuple[int, int]) -> None:
         self._order = order
         self._directory = directory
         self._log = log
         self._reporter = reporter
         self._listener = 2
         self._kill_at = 0.0
+        self._sshd = sshd
+        self._carriers: Any = None
+        self._relay = 0
+        self._relays = 0
 
     def run(self) -> NoReturn:
         """Keep the launcher until it ended."""
@@ -161,17 +181,23 @@ class Keeper:
             fcntl.flock(lock, fcntl.LOCK_EX)
             os.write(lock, b"%d" % os.getpid())
             wake = self._handle_signals()
+            port = self._start_relay()
             output, pid = self._spawn()
         except OSError as error:
             name = self._order["argv"][0].replace(PLACE, self._directory)
             self._reporter.say(failed=f"{name} cannot be run: {error.strerror}", host=True)
+            send(self._relay, signal.SIGKILL)
             remove(self._directory)
             os._exit(1)
-        self._reporter.say(started=os.getpid(), directory=self._directory)
+        self._reporter.say(started=os.getpid(), directory=self._directory, relay=port, sshd=self._sshd)
         status = self._wait(pid, output, wake)
         end_session()
         remove(self._directory)
-        self._reporter.say(ended=-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+        code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        if not self._reporter.say(ended=code) and code == UNREACHABLE:
+            # The server is gone. Nobody may tell the sshd through which it came, and it would stay for hours. Should
+            # its connection be of use all the same, it is made again.
+            end_sshd(*self._sshd)
         os._exit(0)
 
     def _detach(self) -> None:
@@ -193,13 +219,32 @@ class Keeper:
             signal.signal(signum, signal.SIG_IGN)
         return read
 
+    def _start_relay(self) -> int:
+        """Start the relay, if there is to be one; return its port."""
+        if not self._order["relay"] or self._relays == RELAYS:
+            return 0
+        self._relays += 1
+        if self._package not in sys.path:
+            sys.path.insert(0, self._package)
+        from elyra_launcher import relay
+
+        self._carriers = self._carriers or relay.listen()
+        self._relay = os.fork()
+        if not self._relay:
+            relay.run(self._carriers, self._order["relay"])
+        return int(self._carriers.getsockname()[1])
+
+    @property
+    def _package(self) -> str:
+        """Where the launcher can be imported from."""
+        return str(self._order["package"]).replace(PLACE, self._directory)
+
     def _spawn(self) -> tuple[int, int]:
         """Start the launch command; return its output and its process."""
         own = {name: text.replace(PLACE, self._directory) for name, text in self._order["env"].items()}
         environ = {**os.environ, **own}
         # The launcher can be imported in whatever way the command wants it.
-        package = self._order["package"].replace(PLACE, self._directory)
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environ.get("PYTHONPATH"))))
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (self._package, environ.get("PYTHONPATH"))))
         os.environ["PATH"] = environ.get("PATH", os.defpath)  # where the command is looked for
         argv = [word.replace(PLACE, self._directory) for word in self._order["argv"]]
         output, write = os.pipe()
@@ -228,6 +273,9 @@ class Keeper:
             if left is not None and left <= 0:
                 end_session()
                 self._kill_at = time.monotonic() + PATIENCE
+            if self._relay and os.waitpid(self._relay, os.WNOHANG)[0]:
+                self._relay = 0
+                attempt(self._start_relay)
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 while output in watched and select.select([output], [], [], DRAIN)[0] and self._pass_on(output):
@@ -319,6 +367,44 @@ def end_session(leader: int = 0, mark: bytes = b"") -> None:
             continue
 
 
+def find_sshd() -> tuple[int, int]:
+    """Return the process of sshd through which this one came, and when that was started; zeros if there is none."""
+    pid = os.getppid()
+    while pid > 1:
+        name, parent, begin = process_of(pid)
+        if name.startswith("sshd"):
+            return pid, begin
+        pid = parent
+    return 0, 0
+
+
+def end_sshd(pid: int, begin: int) -> bool:
+    """End an sshd that has a connection which is dead, and with it the ports that it holds; say whether it is gone.
+
+    It is found by its number and its beginning. Of sshd's two processes this is the one that belongs to the user.
+    """
+    deadline = time.monotonic() + 2.0
+    signum = signal.SIGTERM
+    while pid and process_of(pid)[2] == begin:
+        if time.monotonic() > deadline:
+            return False
+        send(pid, signum)
+        signum = signal.SIGKILL
+        time.sleep(0.05)
+    return True
+
+
+def process_of(pid: int) -> tuple[str, int, int]:
+    """Return name, parent and beginning of a process; empty and zeros if there is none, or it ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            name, _, rest = file.read().partition("(")[2].rpartition(")")
+    except OSError:
+        return "", 0, 0
+    words = rest.split()
+    return ("", 0, 0) if words[0] in ("Z", "X") else (name, int(words[1]), int(words[19]))
+
+
 def send(pid: int, signum: int) -> None:
     """Send a signal to a process, or with a minus to a group, that may be gone."""
     if pid in (0, -1, 1):
@@ -339,9 +425,10 @@ def remove(directory: str) -> None:
     attempt(os.rmdir, directory)
 
 
-def attempt(call: Any, path: str) -> None:
+def attempt(call: Any, *args: Any) -> None:
+    """Do something, if that can be done."""
     try:
-        call(path)
+        call(*args)
     except OSError:
         return
 

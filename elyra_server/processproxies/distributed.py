@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,7 +118,9 @@ class DistributedProcessProxy(RemoteProcessProxy):
             info = await self._pull(info)
         if self._tunnel is None and not is_ipv4_elsewhere(str(info["ip"])):
             self._tunnel = Tunnel(self._connection)
-        return info if self._tunnel is None else await self._tunnel.reach(info)
+        if self._tunnel is None:
+            return info
+        return await self._tunnel.reach(info, *getattr(self.command, "relay", ("", 0)))
 
     def watch(self) -> None:
         """Ask the host for the cause when the link to the launcher is lost."""
@@ -202,6 +205,8 @@ class DistributedProcessProxy(RemoteProcessProxy):
             "env": {name: _moved(value, names) for name, value in own_env.items()},
             "log": self.settings.kernel_log_dir or self.settings.proxy_launch_log,
             "log_is_directory": bool(self.settings.kernel_log_dir),
+            # Its channels go through ssh.
+            "relay": secrets.token_hex(16) if self._tunnel is not None or address.startswith("[") else "",
         }
         python = str(self.proxy_config.get("python") or own_env.get(PYTHON) or "python3")
         self.command = command = RemoteCommand(connection, python)

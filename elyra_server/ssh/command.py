@@ -9,152 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import secrets
-import shlex
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import paramiko
-
 from elyra_launcher.landing import PLACE
 from elyra_server.launchers import quote_lines
-from elyra_server.processes import KEPT_LINES, MAX_LINE, describe_end
+from elyra_server.processes import KEPT_LINES, describe_end
 from elyra_server.service import in_thread
 from elyra_server.ssh.connections import Connection
 from elyra_server.ssh.errors import HostError
-from elyra_server.ssh.pack import LAUNCHER, Pack, landing_source
+from elyra_server.ssh.pack import LAUNCHER, Pack
+from elyra_server.ssh.session import Session
 
 ARRIVAL_LIMIT = 20.0
 """Seconds from the order to the launcher's process; a worker may be busy with other kernels."""
 
-ANSWER_LIMIT = 4.5
-"""Seconds for the answer of a host that there is a connection to."""
-
 END_LIMIT = 15.0
-
-# Reads the rest of the program from its input. It has no single quotes, so that any shell takes it as one word.
-BOOTSTRAP = (
-    "import sys;sys.path.pop(0);"
-    'sys.version_info>=(3,8) or sys.exit("Python %d.%d is too old: 3.8 or later is needed"%sys.version_info[:2]);'
-    "f=sys.stdin.buffer;"
-    'exec(compile(f.read(int(f.readline())),"elyra","exec"))'
-)
+LOOK = 0.5
 
 log = logging.getLogger("elyra.ssh")
-
-
-class Session(threading.Thread):
-    """One order to a host, in a thread: what it says comes line by line.
-
-    Parameters
-    ----------
-    transport : paramiko.Transport
-        The connection.
-    python : str
-        The Python that runs the order.
-    order : dict
-        What `elyra_launcher.landing` is to do.
-    content : bytes
-        What follows it.
-    on_news : callable
-        Gets each report of the landing, a dict.
-    on_line : callable
-        Gets each other line.
-    on_end : callable
-        Gets the exit code, None if the connection broke, or an exception.
-
-    The three are called in the thread.
-    """
-
-    def __init__(
-        self,
-        transport: Any,
-        python: str,
-        order: dict[str, Any],
-        content: bytes,
-        on_news: Callable[[dict[str, Any]], None],
-        on_line: Callable[[str], None],
-        on_end: Callable[[int | Exception | None], None],
-    ) -> None:
-        super().__init__(name="elyra ssh session", daemon=True)
-        self._transport = transport
-        self._command = f"exec {shlex.quote(python)} -E -s -S -c '{BOOTSTRAP}'"
-        self._token = secrets.token_hex(16)
-        head = json.dumps({**order, "token": self._token, "packed": len(content)}).encode() + b"\n"
-        source = landing_source()
-        self._payload = b"%d\n" % len(source) + source + head + content
-        self._on_news, self._on_line, self._on_end = on_news, on_line, on_end
-        self._channel: Any = None
-        self._closed = False
-
-    def run(self) -> None:
-        outcome: int | Exception | None
-        try:
-            self._open()
-            self._send()
-            self._read()
-            outcome = self._exit_code()
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            outcome = error
-        finally:
-            self.close()
-        self._on_end(outcome)
-
-    def close(self) -> None:
-        """End the session; what was started stays."""
-        self._closed = True
-        if self._channel is not None:
-            with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
-                self._channel.close()
-
-    def _open(self) -> None:
-        deadline = time.monotonic() + ARRIVAL_LIMIT
-        while self._channel is None:
-            try:
-                self._channel = self._transport.open_session(timeout=ANSWER_LIMIT)
-            except paramiko.ChannelException:
-                # The host allows fewer sessions than we have now: others end soon.
-                if time.monotonic() > deadline or self._closed:
-                    raise
-                time.sleep(0.2)
-        self._channel.set_combine_stderr(True)
-        self._channel.exec_command(self._command)
-
-    def _send(self) -> None:
-        try:
-            self._channel.sendall(self._payload)
-            self._channel.shutdown_write()
-        except OSError:  # nobody reads it: what it says tells why
-            return
-
-    def _read(self) -> None:
-        partial = b""
-        while data := self._channel.recv(65536):
-            *lines, partial = (partial + data).split(b"\n")
-            partial = partial[-MAX_LINE:]
-            for line in lines:
-                self._take(line)
-        if partial:
-            self._take(partial)
-
-    def _take(self, line: bytes) -> None:
-        text = line[-MAX_LINE:].decode("utf-8", "replace").rstrip()
-        _, found, news = text.partition(self._token + " ")
-        if found:
-            with contextlib.suppress(ValueError):
-                self._on_news(json.loads(news))
-        elif text:
-            self._on_line(text)
-
-    def _exit_code(self) -> int | None:
-        # It came before the end of the output, if it came.
-        code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
-        return None if code < 0 else int(code)
 
 
 class RemoteCommand:
@@ -166,12 +42,20 @@ class RemoteCommand:
         To the host.
     python : str
         The host's Python, for the landing.
+
+    Attributes
+    ----------
+    directory : str
+        Where it is on the host.
+    relay : (str, int)
+        The token and the port of its relay; the port is 0 if it has none.
     """
 
     def __init__(self, connection: Connection, python: str) -> None:
         self.connection = connection
         self.directory = ""
         self.pid = 0
+        self.relay = ("", 0)
         self._python = python
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._loop = asyncio.get_running_loop()
@@ -204,6 +88,7 @@ class RemoteCommand:
             "files": pack.files,
             "package": f"{PLACE}/{LAUNCHER}",
         }
+        self.relay = (order["relay"], 0)
         transport = await self.connection.transport()
         await self.connection.sessions.acquire()
         try:
@@ -212,7 +97,7 @@ class RemoteCommand:
                 self._python,
                 order,
                 pack.content,
-                lambda news: self._call(self._take_news, news),
+                lambda news: self._call(self._take_news, news, transport),
                 lambda line: self._call(self._lines.append, line),
                 lambda outcome: self._call(self._session_over, outcome),
             )
@@ -221,16 +106,28 @@ class RemoteCommand:
             raise
         self._session.start()
         try:
-            await asyncio.wait_for(asyncio.shield(self._arrived), ARRIVAL_LIMIT)
-        except asyncio.TimeoutError as error:
-            await self.listen_no_more()
-            raise HostError(
-                f"Host {self.connection.target}: nothing was started within {ARRIVAL_LIMIT:g} s, though the login "
-                f"succeeded.{self._quote()}"
-            ) from error
+            await self._await_arrival()
         except BaseException:
             await self.listen_no_more()
             raise
+
+    async def _await_arrival(self) -> None:
+        deadline = time.monotonic() + ARRIVAL_LIMIT
+        while True:
+            done, _ = await asyncio.wait({self._arrived}, timeout=LOOK)
+            if done:
+                self._arrived.result()
+                return
+            if self.connection.silent:
+                raise HostError(
+                    f"Host {self.connection.target}: it stopped to answer while the launch was on its way there. "
+                    "Check that the host is up, and the network between."
+                )
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"Host {self.connection.target}: nothing was started within {ARRIVAL_LIMIT:g} s, though the login "
+                    f"succeeded.{self._quote()}"
+                )
 
     async def listen_no_more(self) -> None:
         """End the session: what goes on from here on, the launcher itself tells."""
@@ -307,9 +204,11 @@ class RemoteCommand:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *args)
 
-    def _take_news(self, news: dict[str, Any]) -> None:
+    def _take_news(self, news: dict[str, Any], transport: Any) -> None:
         if "started" in news:
             self.pid, self.directory = int(news["started"]), str(news["directory"])
+            self.relay = (self.relay[0], int(news["relay"]))
+            self.connection.serves(transport, self._python, news["sshd"])
             self._lines.clear()  # what a shell greets with
             if not self._arrived.done():
                 self._arrived.set_result(None)

@@ -1,21 +1,31 @@
 """One connection per host, shared by all launches there.
 
 A connection is made when it is first needed and again after it broke. It stays as
-long as there are kernels on the host, and shortly after. Its state belongs to the
+long as there are kernels on the host, and shortly after. A host that does not answer
+is logged in to again and again meanwhile: after an outage TCP may sleep for as long as that
+lasted, so the first login that succeeds takes the connection's place. Its state belongs to the
 service's loop; whatever of paramiko may block runs in threads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from typing import ClassVar
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import paramiko
 
 from elyra_server.service import in_thread
+from elyra_server.ssh.errors import HostError
 from elyra_server.ssh.login import LIMIT, Login
+from elyra_server.ssh.session import ANSWER_LIMIT, Session
 from elyra_server.ssh.target import Target
+
+T = TypeVar("T")
 
 IDLE = 10.0
 """Seconds for which a connection stays without a kernel on its host."""
@@ -23,7 +33,54 @@ IDLE = 10.0
 SESSIONS = 8
 """Launches at a time over one connection; sshd's MaxSessions is 10 by default."""
 
+PULSE = 2.0
+"""Seconds between two questions to a host whether it is there."""
+
+SILENT = 5.0
+"""Seconds without an answer after which it is logged in to anew."""
+
+LOOK = 0.5
+NEXT_LOGIN = 0.5
+
 log = logging.getLogger("elyra.ssh")
+
+
+class Pulse(threading.Thread):
+    """Asks a host again and again whether it is there.
+
+    Parameters
+    ----------
+    transport : paramiko.Transport
+        The connection to it.
+    asking : threading.Lock
+        Held by whoever waits for an answer, since paramiko cannot tell answers apart.
+    """
+
+    def __init__(self, transport: paramiko.Transport, asking: threading.Lock) -> None:
+        super().__init__(name="elyra ssh pulse", daemon=True)
+        self._transport = transport
+        self._asking = asking
+        self._asked = 0.0
+        self._over = threading.Event()
+
+    @property
+    def silence(self) -> float:
+        """The seconds for which the host owes an answer."""
+        asked = self._asked
+        return time.monotonic() - asked if asked else 0.0
+
+    def run(self) -> None:
+        while not self._over.wait(PULSE) and self._transport.is_active():
+            with self._asking:
+                self._asked = time.monotonic()
+                with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+                    # Whatever the answer is: also a refusal is one.
+                    self._transport.global_request("keepalive@openssh.com", wait=True)
+                self._asked = 0.0
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._over.set()
 
 
 class Connection:
@@ -47,6 +104,14 @@ class Connection:
         self._login: Login | None = None
         self._connecting = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
+        self._asking = threading.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._problem = ""
+        # What has to go when this connection gets a successor.
+        self._python = ""
+        self._sshd = (0, 0)
 
     @classmethod
     def acquire(cls, target: Target) -> Connection:
@@ -76,6 +141,11 @@ class Connection:
         """Whether it can be used without logging in."""
         return self._transport is not None and self._transport.is_active()
 
+    @property
+    def silent(self) -> bool:
+        """Whether the host does not answer, though there is a connection to it."""
+        return self.open and not self._awake.is_set()
+
     async def transport(self) -> paramiko.Transport:
         """Return the connection, logged in.
 
@@ -84,20 +154,45 @@ class Connection:
         HostError
             If that is not possible now.
         """
+        if self.silent:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._awake.wait(), LIMIT)
+            if self.silent:
+                raise HostError(self._problem or f"Host {self.target}: it does not answer.")
         async with self._connecting:
-            if self._transport is not None and self._transport.is_active():
-                return self._transport
-            await self._close()
-            login = self._login = Login(self.target)
-            try:
-                self._transport = await asyncio.wait_for(in_thread(login.run), LIMIT)
-            except asyncio.TimeoutError as error:
-                raise login.too_late() from error
-            finally:
-                if self._transport is None:
-                    await self._close()
-            log.info("Connected to host %s", self.target)
+            if not self.open:
+                await self._close()
+                self._login = Login(self.target)
+                try:
+                    await self._use(await self._log_in(self._login))
+                finally:
+                    if self._transport is None:
+                        await self._close()
+            assert self._transport is not None
             return self._transport
+
+    async def ask(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a function of paramiko that waits for the host's answer to a global request.
+
+        Raises
+        ------
+        HostError
+            If there is none in time.
+        """
+
+        def run() -> T:
+            with self._asking:
+                return function(*args)
+
+        try:
+            return await asyncio.wait_for(in_thread(run), ANSWER_LIMIT)
+        except asyncio.TimeoutError as error:
+            raise HostError(f"Host {self.target}: it does not answer any more. Check the network between.") from error
+
+    def serves(self, transport: Any, python: str, sshd: Any) -> None:
+        """Note which process of sshd a connection has on the host."""
+        if transport is self._transport and isinstance(sshd, list) and len(sshd) == 2:
+            self._python, self._sshd = python, (int(sshd[0]), int(sshd[1]))
 
     async def local_address(self) -> str:
         """Return the address of this server that the host sees; empty where something is in between."""
@@ -114,9 +209,105 @@ class Connection:
         task = asyncio.get_running_loop().create_task(self._close())
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
+    def _uses(self, transport: Any) -> bool:
+        return self.open and self._transport is transport
+
+    async def _log_in(self, login: Login) -> paramiko.Transport:
+        try:
+            return await asyncio.wait_for(in_thread(login.run), LIMIT)
+        except asyncio.TimeoutError as error:
+            raise login.too_late() from error
+
+    async def _use(self, transport: paramiko.Transport) -> None:
+        """Let a new connection be this one's, once nothing is left on the host of the one before."""
+        await self._succeed(transport)
+        self._transport = transport
+        if self._watching is not None and self._watching is not asyncio.current_task():
+            self._watching.cancel()
+        self._watching = asyncio.get_running_loop().create_task(self._watch(transport))
+        log.info("Connected to host %s", self.target)
+
+    async def _succeed(self, transport: paramiko.Transport) -> None:
+        """End the sshd of the last connection: it may learn late that nobody is there, and has our ports."""
+        if not self._sshd[0]:
+            return
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[dict[str, Any]] = loop.create_future()
+
+        def settle(news: dict[str, Any]) -> None:
+            if not answer.done():
+                answer.set_result(news)
+
+        session = Session(
+            transport,
+            self._python,
+            {"order": "succeed", "sshd": self._sshd},
+            b"",
+            lambda news: _call(loop, settle, news),
+            lambda line: None,
+            lambda outcome: _call(loop, settle, {}),
+        )
+        session.start()
+        try:
+            news = await asyncio.wait_for(answer, ANSWER_LIMIT)
+        except asyncio.TimeoutError:
+            news = {}
+        await in_thread(session.close)
+        if not news.get("gone"):
+            log.warning("Host %s: an ssh connection that is dead may be left there for a while.", self.target)
+        self._sshd = (0, 0)
+        sshd = news.get("sshd")
+        if isinstance(sshd, list) and len(sshd) == 2:
+            self._sshd = (int(sshd[0]), int(sshd[1]))
+
+    async def _watch(self, transport: paramiko.Transport) -> None:
+        """See that the host answers, as long as this is the connection to it."""
+        pulse = Pulse(transport, self._asking)
+        pulse.start()
+        try:
+            while self._uses(transport):
+                await asyncio.sleep(LOOK)
+                if pulse.silence > SILENT:
+                    self._awake.clear()
+                    await self._renew(transport, pulse)
+        finally:
+            pulse.stop()
+            self._awake.set()
+
+    async def _renew(self, transport: paramiko.Transport, pulse: Pulse) -> None:
+        """Log in again and again, until that succeeds or the host answers after all."""
+        log.warning("Host %s has not answered for %.0f s; until it does, it is tried anew.", self.target, pulse.silence)
+        while self._uses(transport) and pulse.silence:
+            login = Login(self.target)
+            try:
+                new = await self._log_in(login)
+                async with self._connecting:
+                    if not (self._uses(transport) and pulse.silence):
+                        break
+                    old, self._login = self._login, login
+                    login = old or login
+                    await self._use(new)
+            except HostError as error:
+                self._problem = str(error)
+                await asyncio.sleep(NEXT_LOGIN)
+            finally:
+                # What did not succeed, or is succeeded.
+                if login is not self._login:
+                    await in_thread(login.give_up)
+        self._problem = ""
+        self._awake.set()
+
     async def _close(self) -> None:
         """Close it, and what it goes through."""
         self._transport = None
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
         login, self._login = self._login, None
         if login is not None:
             await in_thread(login.give_up)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        loop.call_soon_threadsafe(function, *args)

@@ -2,14 +2,16 @@
 
 A reverse forward, one per host, takes launchers to the listener; each kernel has
 local ports that lead to its five channels. Both outlive a connection that breaks: the
-local ports stay, and lead through the next connection; the reverse forward is asked for
-again, at the port that launchers know.
+local ports stay, and what goes through them goes on through the next connection, from where
+it was (see `elyra_server.ssh.streams`); the reverse forward is asked for again, at the port that
+launchers know.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import selectors
 import socket
@@ -23,6 +25,7 @@ from elyra_server.addresses import LOOPBACK
 from elyra_server.service import in_thread
 from elyra_server.ssh.connections import Connection
 from elyra_server.ssh.errors import HostError
+from elyra_server.ssh.streams import NoWayError, Stream, close
 
 OPEN_LIMIT = 5.0
 """Seconds in which a connection through the tunnel has to be there."""
@@ -60,13 +63,21 @@ class Tunnel:
         self._reverse = reverse
         return f"{LOOPBACK}:{await reverse.port()}"
 
-    async def reach(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Return connection info with which a kernel is reached from here, whatever its own is."""
+    async def reach(self, info: dict[str, Any], token: str, relay: int) -> dict[str, Any]:
+        """Return connection info with which a kernel is reached from here, whatever its own is.
+
+        Parameters
+        ----------
+        info : dict
+            What its launcher reported.
+        token, relay : str, int
+            What its relay on the host wants to see, and its port, 0 if there is none.
+        """
         ports = [int(info[name]) for name in port_names]
         ip = LOOPBACK if ":" in info["ip"] else str(info["ip"])  # then it listens at all of IPv4
         if self._forward is None or self._forward.remote != (ip, ports):
             self._close_forward()
-            self._forward = Forward(self._connection, ip, ports)
+            self._forward = Forward(self._connection, ip, ports, token, relay)
         return {**info, "ip": LOOPBACK, **dict(zip(port_names, self._forward.ports, strict=True))}
 
     async def close(self) -> None:
@@ -118,15 +129,16 @@ class ReverseForward:
             self._keeping.cancel()
         transport, self._transport = self._transport, None
         if transport is not None and transport.is_active():
-            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-                await in_thread(transport.cancel_port_forward, LOOPBACK, self._port)
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError, HostError):
+                await self._connection.ask(transport.cancel_port_forward, LOOPBACK, self._port)
 
     async def _ask(self) -> None:
         transport = await self._connection.transport()
         if transport is self._transport:
             return
         try:
-            self._port = await in_thread(transport.request_port_forward, LOOPBACK, self._port, self._accept)
+            ask = self._connection.ask
+            self._port = await ask(transport.request_port_forward, LOOPBACK, self._port, self._accept)
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise HostError(
                 f"Host {self._connection.target}: its sshd forwards no ports, so that there is no way for a tunnel "
@@ -177,19 +189,22 @@ class Forward:
         The local ones, in the same order.
     """
 
-    def __init__(self, connection: Connection, ip: str, ports: list[int]) -> None:
+    def __init__(self, connection: Connection, ip: str, ports: list[int], token: str, relay: int) -> None:
         self.remote = (ip, ports)
         self._connection = connection
+        self._token, self._relay = token, relay
         self._loop = asyncio.get_running_loop()
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
         self._selector.register(self._woken, selectors.EVENT_READ)
+        self._closed = threading.Event()
         self._open: set[Any] = set()
         self.ports = [self._listen(port) for port in ports]
         threading.Thread(target=self._serve, name="elyra ssh forward", daemon=True).start()
 
     def close(self) -> None:
         """Close the local ports and what goes through them."""
+        self._closed.set()
         self._wake.close()
 
     def _listen(self, port: int) -> int:
@@ -205,26 +220,40 @@ class Forward:
                     self._end()
                     return
                 server: Any = key.fileobj
-                with contextlib.suppress(OSError):
+                try:
                     sock, _ = server.accept()
-                    self._open.add(sock)
-                    threading.Thread(
-                        target=self._connect, args=(sock, key.data), name="elyra ssh tunnel", daemon=True
-                    ).start()
+                except OSError as error:
+                    if error.errno in (errno.EMFILE, errno.ENFILE):
+                        log.warning("A client's connection to a kernel cannot be taken: %s", error.strerror)
+                        self._closed.wait(FIRST_PAUSE)
+                    continue
+                self._open.add(sock)
+                threading.Thread(
+                    target=self._connect, args=(sock, key.data), name="elyra ssh tunnel", daemon=True
+                ).start()
 
     def _connect(self, sock: socket.socket, port: int) -> None:
         """Lead a local connection to the kernel; without a way there, close it, and it is tried again."""
         try:
-            waiting = asyncio.run_coroutine_threadsafe(self._connection.transport(), self._loop)
-            transport = waiting.result(2 * OPEN_LIMIT)
-            address = (self.remote[0], port)
-            channel = transport.open_channel("direct-tcpip", address, sock.getpeername(), timeout=OPEN_LIMIT)
-        except (HostError, paramiko.SSHException, EOFError, OSError, TimeoutError, RuntimeError) as error:
+            if self._relay:
+                goal = (self.remote[0], port)
+                Stream(sock, lambda: self._channel(LOOPBACK, self._relay), self._token, goal, self._closed).run()
+            else:
+                join(sock, self._channel(self.remote[0], port))
+        except NoWayError as error:
             log.debug("No way through host %s to port %s: %s", self._connection.target, port, error)
             sock.close()
-        else:
-            join(sock, channel)
-        self._open.discard(sock)
+        finally:
+            self._open.discard(sock)
+
+    def _channel(self, ip: str, port: int) -> paramiko.Channel:
+        """Return a channel to a port as the host reaches it; blocks."""
+        try:
+            waiting = asyncio.run_coroutine_threadsafe(self._connection.transport(), self._loop)
+            transport = waiting.result(2 * OPEN_LIMIT)
+            return transport.open_channel("direct-tcpip", (ip, port), (LOOPBACK, 0), timeout=OPEN_LIMIT)
+        except (HostError, paramiko.SSHException, EOFError, OSError, TimeoutError, RuntimeError) as error:
+            raise NoWayError(str(error) or type(error).__name__) from error
 
     def _end(self) -> None:
         for key in list(self._selector.get_map().values()):
@@ -253,9 +282,3 @@ def join(sock: socket.socket, channel: paramiko.Channel) -> None:
     copy(sock, channel)
     back.join()
     sock.close()
-
-
-def close(sock: socket.socket) -> None:
-    """End a connection, also for who waits in another thread to read from it."""
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
