@@ -59,7 +59,7 @@ ip link set lo up
 echo ready
 read -r line
 # Kerberos's files count only with GSSAPIAuthentication.
-export KRB5_CONFIG="$2/krb5.conf" KRB5_KTNAME="$2/krb5.keytab"
+export KRB5_CONFIG="$2/krb5.conf" KRB5_KTNAME="$2/krb5.keytab" KRB5RCACHENAME="file2:$2/krb5.replays"
 exec /usr/sbin/sshd -D -e -f "$2/sshd_config" </dev/null >/dev/null 2>"$2/sshd.log"
 """
 
