@@ -183,10 +183,9 @@ class Kdc:
     def _administrate(self, *commands: str) -> None:
         """Run commands of kadmin on the database, all by one process."""
         lines = "".join(f"{command}\n" for command in commands)
-        said = self._run("kadmin.local", "-r", self.realm, "-p", f"admin@{self.realm}", text=lines)
-        # It ends with 0 whatever happens, and says on stderr what did.
-        failures = [line for line in said.splitlines() if line.startswith(("add_principal:", "kadmin.local:"))]
-        failures = [line for line in failures if not line.startswith("kadmin.local:  ")]
+        complaints = self._run("kadmin.local", "-r", self.realm, "-p", f"admin@{self.realm}", text=lines)
+        # It ends with 0 whatever happens.
+        failures = [line for line in complaints.splitlines() if line.startswith(("add_principal:", "kadmin.local:"))]
         if failures:
             raise KdcError("\n".join(failures))
 
@@ -230,6 +229,7 @@ class Kdc:
         return {"PATH": SBIN, "KRB5_KDC_PROFILE": str(self.directory / "kdc.conf"), **self.environ}
 
     def _run(self, *command: str, text: str = "") -> str:
+        """Run a program on this realm, and return what it complained about."""
         done = subprocess.run(
             [_find(command[0]), *command[1:]],
             env=self._environ(),
@@ -240,7 +240,7 @@ class Kdc:
         )
         if done.returncode:
             raise KdcError(f"{' '.join(command)} failed: {done.stderr.strip()}")
-        return done.stdout + done.stderr
+        return done.stderr
 
 
 def _find(program: str) -> str:
