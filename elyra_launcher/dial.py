@@ -12,6 +12,7 @@ import hashlib
 import os
 import socket
 import ssl
+from contextlib import suppress
 
 from .eventloop import READ, WRITE
 from .protocol import FINGERPRINT_PREFIX
@@ -35,7 +36,24 @@ ATTEMPT_LIMIT = 4.0
 NEXT_LIMIT = 1.5
 """Seconds after which the next of the addresses that a name stands for is tried instead."""
 
+NOTICED_AFTER = 12
+"""Seconds after which a connection through which nothing comes back is broken. TCP by itself would try for many
+minutes, and after an outage sleep for as long as that lasted; a new connection is there at once."""
+
 MISMATCH = "it answered, but its certificate is not the server's (--public-key)"
+
+
+def notice_outages(sock: socket.socket) -> None:
+    """Let a connection break soon when the network does; for both ends of a link."""
+    options = [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", -1), NOTICED_AFTER // 2),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", -1), 2),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", -1), NOTICED_AFTER * 1000),
+    ]
+    for level, name, value in options:
+        with suppress(OSError):  # not on every system
+            sock.setsockopt(level, name, value)
 
 
 def format_address(address: Address) -> str:
@@ -91,6 +109,7 @@ class Attempt:
             self.sock = socket.socket(family, kind, number)
             self.sock.setblocking(False)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            notice_outages(self.sock)
             code = self.sock.connect_ex(address)
         except OSError as error:  # a family that this machine has not
             code = error.errno or errno.EINVAL

@@ -32,7 +32,7 @@ FIRST_DIAL_LIMIT = 10.0
 EXIT_ANSWER_LIMIT = 0.3
 """Seconds that the server has to answer that the kernel ended."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 
 READ_SIZE = 65536
 

@@ -79,3 +79,7 @@ class LinkError(ElyraError):
     """A launcher cannot be reached now, or refused what it was asked."""
 
     reason = "Launcher not reachable"
+
+
+class LinkSilentError(LinkError):
+    """A launcher did not answer in time, though there is a connection to it."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elyra_launcher import protocol
-from elyra_server.errors import LaunchError, LinkError
+from elyra_server.errors import LaunchError, LinkError, LinkSilentError
 from elyra_server.links import Link, lines_of, text_of
 
 HOLD = 20.0
@@ -27,6 +27,9 @@ GRACE = 3.0
 """Seconds that a kernel has for its own end before its launcher kills it."""
 
 RESTART_TIMEOUT = 60.0
+
+LINK_PATIENCE = 8.0
+"""Seconds for which a request waits for a launcher that lost its link: as long as one takes at most to call again."""
 
 log = logging.getLogger("elyra.launchers")
 
@@ -84,6 +87,7 @@ class Launcher:
         self._ending = False
         self._held = False
         self._nonce = ""
+        self._lost_at = time.monotonic()
         self._tokens: list[str] = []
         self._lease_timer: asyncio.TimerHandle | None = None
 
@@ -131,6 +135,7 @@ class Launcher:
         if self.link is not link:
             return
         self.link = None
+        self._lost_at = time.monotonic()
         self.lost.set()
         if self.ended.done() and not self._held:
             self.gone.set()
@@ -178,14 +183,32 @@ class Launcher:
         self._tokens, self._nonce = [], ""
         return self.ticket
 
-    async def request(self, method: str, params: dict[str, Any] | None = None, timeout: float = 10.0) -> dict[str, Any]:
+    async def request(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        timeout: float = 10.0,
+        patience: float = LINK_PATIENCE,
+    ) -> dict[str, Any]:
         """Ask the launcher for something, waiting shortly for a link that is being redialled."""
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + patience
         while self.link is None:
-            if time.monotonic() > deadline or self.gone.is_set():
-                raise LinkError(f"The launcher was not asked to {method}: there is no connection to it.")
+            if self.gone.is_set():
+                raise LinkError(f"The launcher was not asked to {method}: it is gone.")
+            if time.monotonic() > deadline:
+                raise LinkError(
+                    f"The launcher was not asked to {method}: there has been no connection to it for "
+                    f"{time.monotonic() - self._lost_at:.0f} s. {self._advice()}"
+                )
             await asyncio.sleep(0.1)
-        return await self.link.request(method, params, timeout)
+        try:
+            return await self.link.request(method, params, timeout)
+        except LinkSilentError as error:
+            raise LinkError(f"{error} {self._advice()}") from error
+
+    def _advice(self) -> str:
+        host = f"host {self.host}" if self.host else "its host"
+        return f"Check {host} and the network between; its kernel goes on, and it calls in when the network is back."
 
     async def signal(self, signum: int) -> bool:
         """Send the kernel a signal; return whether it was alive."""
@@ -219,7 +242,7 @@ class Launcher:
             return
         self._held = False
         try:
-            await self.request(protocol.SHUTDOWN, {"now": now, "grace": 0.0 if now else GRACE}, 3.0)
+            await self.request(protocol.SHUTDOWN, {"now": now, "grace": 0.0 if now else GRACE}, 3.0, 3.0)
         except LinkError as error:
             log.debug("Kernel %s: %s", self.kernel_id, error)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from elyra_launcher import protocol
-from elyra_server.errors import LinkError
+from elyra_server.errors import LinkError, LinkSilentError
 
 Handler = Callable[[str, protocol.Message], protocol.Message]
 
@@ -86,7 +86,7 @@ class Link:
             self._send(protocol.request(number, method, params))
             message = await asyncio.wait_for(answer, timeout)
         except asyncio.TimeoutError as error:
-            raise LinkError(f"The launcher did not answer to {method} within {timeout:g} s.") from error
+            raise LinkSilentError(f"The launcher did not answer to {method} within {timeout:g} s.") from error
         finally:
             self._answers.pop(number, None)
         if "error" in message:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from elyra_launcher import protocol
+from elyra_launcher.dial import notice_outages
 from elyra_server.addresses import LOOPBACK, advertised_addresses, bind
 from elyra_server.certificate import Certificate, make_certificate
 from elyra_server.launchers import Launcher
@@ -138,6 +139,7 @@ class Listener:
 
     async def _serve(self, sock: socket.socket, address: str) -> None:
         sock.setblocking(False)
+        notice_outages(sock)
         try:
             launcher, link, early = await asyncio.wait_for(self._greet(sock), protocol.HELLO_TIMEOUT)
         except (OSError, EOFError, asyncio.TimeoutError, protocol.ProtocolError) as error:
