@@ -9,18 +9,17 @@ import contextlib
 import errno
 import logging
 import os
-import shlex
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import paramiko
 
 from elyra_server.ssh import kerberos
 from elyra_server.ssh.errors import HostError
-from elyra_server.ssh.knownhosts import REVOKED, fingerprint, known_keys, lookup_name
-from elyra_server.ssh.target import ACCEPT_NEW, OFF, Target
+from elyra_server.ssh.hostkeys import check_host_key, prefer_known_keys
+from elyra_server.ssh.knownhosts import fingerprint
+from elyra_server.ssh.target import Target
 
 LIMIT = 4.5
 """Seconds from the first packet to the login."""
@@ -191,73 +190,6 @@ def describe_network_errors(problems: dict[str, OSError]) -> str:
     return f"{'; '.join(texts)}. {advice}"
 
 
-# -- who they are
-
-
-def prefer_known_keys(transport: paramiko.Transport, target: Target) -> None:
-    """Ask the host for a key of a kind that is known, if there is one."""
-    kinds = {key.kind for key in known_keys(_known_name(target), target.known_hosts) if key.marker != REVOKED}
-    if "ssh-rsa" in kinds:
-        kinds |= {"rsa-sha2-512", "rsa-sha2-256"}
-    options = transport.get_security_options()
-    options.key_types = sorted(options.key_types, key=lambda kind: kind not in kinds)
-
-
-def check_host_key(target: Target, key: paramiko.PKey) -> None:
-    """Refuse a host that is not the one it was, or is not known.
-
-    Raises
-    ------
-    HostError
-        With the command that accepts the key.
-    """
-    name = _known_name(target)
-    known = known_keys(name, target.known_hosts)
-    if any(each.marker == REVOKED and each.key == key.asbytes() for each in known):
-        raise HostError(f"Host {target}: its key {fingerprint(key.asbytes())} is revoked in known_hosts.")
-    plain = [each for each in known if not each.marker]
-    if any(each.key == key.asbytes() for each in plain) or target.checking == OFF:
-        return
-    changed = [each for each in plain if each.kind == key.get_name()]
-    if not changed and target.checking == ACCEPT_NEW:
-        _remember(target, name, key)
-        return
-    file = shlex.quote(str(target.known_hosts[0])) if target.known_hosts else "~/.ssh/known_hosts"
-    kind = key.get_name().removeprefix("ssh-").partition("-")[0]
-    port = "" if target.port == 22 else f"-p {target.port} "
-    accept = f"ssh-keyscan -t {kind} {port}{target.hostname} >> {file}"
-    if target.key_name:
-        accept = f"echo {shlex.quote(f'{name} {key.get_name()} {key.get_base64()}')} >> {file}"
-    shown = f"{kind.upper()} {fingerprint(key.asbytes())}"
-    if changed:
-        first = changed[0]
-        raise HostError(
-            f"Host {target}: its host key has CHANGED; it is {shown} now, and {first.file} line {first.line} has "
-            f"another. Somebody may be in between, or the host was installed anew. If so, accept it, as this server's "
-            f"user: ssh-keygen -f {shlex.quote(str(first.file))} -R {shlex.quote(name)} && {accept}"
-        )
-    raise HostError(
-        f"Host {target}: its host key is not known; it is {shown}. If that is right, accept it, as this server's user: "
-        f"{accept}   (or set ELYRA_SSH_HOST_KEY_CHECKING=accept-new)"
-    )
-
-
-def _known_name(target: Target) -> str:
-    return target.key_name or lookup_name(target.hostname, target.port)
-
-
-def _remember(target: Target, name: str, key: paramiko.PKey) -> None:
-    if not target.known_hosts:
-        return
-    file = target.known_hosts[0]
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8") as known:
-            known.write(f"{name} {key.get_name()} {key.get_base64()}\n")
-    except OSError as error:
-        log.warning("The key of host %s cannot be added to %s: %s", target, file, error)
-
-
 # -- who we are
 
 
@@ -346,4 +278,4 @@ def _agent_keys() -> list[Any]:
         return []
 
 
-__all__ = ["LIMIT", "Login", "Path", "authenticate", "check_host_key"]
+__all__ = ["LIMIT", "Login", "authenticate"]
