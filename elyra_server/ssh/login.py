@@ -18,7 +18,9 @@ import paramiko
 from elyra_server.ssh import kerberos
 from elyra_server.ssh.errors import HostError
 from elyra_server.ssh.hostkeys import check_host_key, prefer_known_keys
+from elyra_server.ssh.keyfiles import public_key
 from elyra_server.ssh.knownhosts import fingerprint
+from elyra_server.ssh.proxycommand import ProxyCommand
 from elyra_server.ssh.target import Target
 
 LIMIT = 4.5
@@ -33,6 +35,9 @@ TCP_RTO_MAX_MS = 44
 """Since Linux 6.15: how long the system waits at most before it sends again. Not in `socket` yet."""
 
 MAX_RETRY_PAUSE = 4000
+
+EXPECTED = (OSError, EOFError, paramiko.SSHException)
+"""What paramiko and the network raise; anything else is a mistake, here or there."""
 
 # What paramiko says of its own accord is said again in our errors, with the host.
 PARAMIKO_LOG = "elyra.ssh.paramiko"
@@ -55,6 +60,7 @@ class Login:
         self.phase = "has not begun"
         self._deadline = time.monotonic() + LIMIT
         self._opened: list[Any] = []
+        self._command: ProxyCommand | None = None
 
     def run(self) -> paramiko.Transport:
         """Return an open connection; blocks.
@@ -66,9 +72,13 @@ class Login:
         """
         try:
             return self._log_in(self.target)
-        except BaseException:
+        except BaseException as error:
             self.give_up()
-            raise
+            if isinstance(error, HostError) or not isinstance(error, Exception):
+                raise
+            # Whatever it is, it is this host's failure, and the next one may do.
+            log.warning("Host %s: the login failed.", self.target, exc_info=not isinstance(error, EXPECTED))
+            raise HostError(f"Host {self.target}: the login failed ({describe(error)}); {self.phase}.") from error
 
     def give_up(self) -> None:
         """Close what was opened; whoever still waits for it fails."""
@@ -88,6 +98,7 @@ class Login:
 
     def _log_in(self, target: Target) -> paramiko.Transport:
         transport = self._handshake(target, self._connect(target))
+        self.phase = f"{target.hostname} has hung up before the login"
         check_host_key(target, transport.get_remote_server_key())
         self.phase = f"{target.hostname} does not answer to the login as {target.user}"
         transport.auth_timeout = self._left()
@@ -98,9 +109,7 @@ class Login:
 
     def _connect(self, target: Target) -> Any:
         if target.proxy_command:
-            self.phase = f"the ProxyCommand for {target.name} has not connected"
-            self._opened.append(paramiko.ProxyCommand(target.proxy_command))
-            return self._opened[-1]
+            return self._connect_by_command(target)
         if target.jump is not None:
             return self._connect_through(target, target.jump)
         self.phase = f"the name {target.hostname} is not resolved"
@@ -117,9 +126,9 @@ class Login:
         for number, (family, kind, protocol, _, address) in enumerate(found):
             # What is left is shared by the addresses that are left.
             seconds = max((deadline - time.monotonic()) / (len(found) - number), 0.1)
-            sock = socket.socket(family, kind, protocol)
-            self._opened.append(sock)
             try:
+                sock = socket.socket(family, kind, protocol)
+                self._opened.append(sock)
                 sock.settimeout(seconds)
                 sock.connect(address)
             except OSError as error:
@@ -130,14 +139,26 @@ class Login:
                 return sock
         raise HostError(f"Host {target}: ssh has no way to it: {describe_network_errors(problems)}")
 
+    def _connect_by_command(self, target: Target) -> socket.socket:
+        self.phase = f"the ProxyCommand for {target.name} has not connected"
+        try:
+            self._command = ProxyCommand(target.proxy_command)
+        except OSError as error:
+            raise HostError(
+                f"Host {target}: its ProxyCommand in ~/.ssh/config cannot be run: {describe(error)}."
+            ) from error
+        self._opened.append(self._command)
+        return self._command.sock
+
     def _connect_through(self, target: Target, jump: Target) -> Any:
         transport = self._log_in(jump)
         self.phase = f"{jump.hostname} has not reached {target.hostname}"
         try:
             return transport.open_channel("direct-tcpip", (target.hostname, target.port), ("127.0.0.1", 0), timeout=3.0)
-        except (paramiko.SSHException, EOFError) as error:
+        except EXPECTED as error:
             raise HostError(
-                f"Host {target}: it cannot be reached through {jump} ({error}). Check ProxyJump in ~/.ssh/config."
+                f"Host {target}: it cannot be reached through {jump} ({describe(error)}). "
+                "Check ProxyJump in ~/.ssh/config."
             ) from error
 
     def _handshake(self, target: Target, sock: Any) -> paramiko.Transport:
@@ -152,12 +173,21 @@ class Login:
             transport.start_client(timeout=self._left())
             if not transport.initial_kex_done:  # that call just returns when its time is over
                 raise self.too_late()
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except EXPECTED as error:
+            end = self._command.describe_end() if self._command is not None and target.proxy_command else ""
+            if end:
+                raise HostError(f"Host {target}: its ProxyCommand in ~/.ssh/config does not reach it: {end}") from error
             raise HostError(
-                f"Host {target}: there is no ssh server that this server can talk to ({error or 'it hung up'}). "
+                f"Host {target}: there is no ssh server that this server can talk to ({describe(error)}). "
                 "Check the port (ELYRA_SSH_PORT, Port in ~/.ssh/config)."
             ) from error
         return transport
+
+
+def describe(error: BaseException) -> str:
+    """Return the text of an error, also of one that has none."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text.rstrip(".") or ("it hung up" if isinstance(error, EOFError) else type(error).__name__)
 
 
 def tune(sock: socket.socket) -> None:
@@ -216,24 +246,26 @@ def authenticate(transport: paramiko.Transport, target: Target) -> None:
             continue
         except paramiko.BadAuthenticationType as error:
             accepted = list(error.allowed_types)
-            continue
+            description = f"not the {description}, which it does not accept"
         except paramiko.AuthenticationException as error:
             if "timeout" in str(error).lower():
                 raise HostError(f"Host {target}: it did not answer to the login in time.") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            tried.append(f"{description} (the host hung up: {error or 'no reason given'})")
+            tried.append(f"{description} (the host hung up: {str(error) or 'no reason given'})")
             break
         tried.append(description)
-    if no_ticket is not None:
-        others = f" Tried as well: {'; '.join(tried)}." if tried else ""
-        raise HostError(f"Host {target}: no login by Kerberos: {no_ticket}{others}", lasting=no_ticket.lasting)
+    if no_ticket is not None and not tried:
+        raise HostError(f"Host {target}: no login by Kerberos: {no_ticket}", lasting=no_ticket.lasting)
+    refusal = f"no login by Kerberos: {no_ticket} Tried as well" if no_ticket else "it refused the login. Tried"
     if not accepted and transport.is_active():
         accepted = _accepted(transport, target)
     offers = f" It accepts {', '.join(sorted(accepted))}." if accepted else ""
     raise HostError(
-        f"Host {target}: it refused the login. Tried: {'; '.join(tried) or 'nothing, there is no key and no password'}."
-        f"{offers} Put the public key into ~/.ssh/authorized_keys of {target.user} there (ssh-copy-id), name the right "
-        "user (ELYRA_REMOTE_USER) or key (IdentityFile in ~/.ssh/config), or set ELYRA_REMOTE_PWD."
+        f"Host {target}: {refusal}: {'; '.join(tried) or 'nothing, there is no key and no password'}.{offers} Put the "
+        f"public key into ~/.ssh/authorized_keys of {target.user} there (ssh-copy-id), name the right user "
+        "(ELYRA_REMOTE_USER) or key (IdentityFile in ~/.ssh/config), or, where nobody is impersonated, set "
+        "ELYRA_REMOTE_PWD.",
+        lasting=no_ticket is None or no_ticket.lasting,
     )
 
 
@@ -252,10 +284,16 @@ def _proofs(transport: Any, target: Target, tried: list[str]) -> Any:
     user = target.user
     if target.gss:
         yield "Kerberos", lambda: kerberos.log_in(transport, target)
-    for key in _agent_keys() if target.use_agent else []:
+    public = {file: public_key(file) for file in target.key_files}
+    # Those that files name go first, since hosts allow only some attempts.
+    keys = sorted(_agent_keys(), key=lambda key: key.asbytes() not in public.values())
+    if not target.use_agent:
+        keys = [key for key in keys if key.asbytes() in public.values()]
+    for key in keys:
         yield f"key {fingerprint(key.asbytes())} of the agent", lambda key=key: transport.auth_publickey(user, key)
+    in_agent = {key.asbytes() for key in keys}
     for file in target.key_files:
-        if not file.exists():
+        if not file.exists() or public[file] in in_agent:
             continue
         try:
             key = paramiko.PKey.from_path(file)
@@ -274,7 +312,7 @@ def _agent_keys() -> list[Any]:
         return []
     try:
         return list(paramiko.Agent().get_keys())
-    except paramiko.SSHException:  # an agent that is gone
+    except EXPECTED:  # an agent that is gone
         return []
 
 
