@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import paramiko
 
 from elyra_server.environment import default_username
+from elyra_server.errors import InvalidRequestError
 from elyra_server.settings import Settings, split_list
+from elyra_server.ssh.config import fill_tokens, look_up, read_config
 from elyra_server.ssh.errors import HostError
 
 CONFIG = "~/.ssh/config"
@@ -35,7 +38,7 @@ class Target:
     key_files : tuple of Path
         Private keys to offer, as far as they exist.
     use_agent : bool
-        Whether to offer the agent's keys as well.
+        Whether to offer also those keys of the agent that none of the files names.
     jump : Target or None
         The host through which this one is reached.
     proxy_command : str
@@ -91,46 +94,71 @@ def find_target(name: str, settings: Settings, user: str = "") -> Target:
 
     Raises
     ------
+    InvalidRequestError
+        If that is the name of nobody.
     HostError
-        If ``~/.ssh/config`` cannot be used.
+        If what the operator set cannot be used.
     """
+    if user and not USER_NAME.match(user):
+        raise InvalidRequestError(f"KERNEL_USERNAME={user!r} is not the name of a user that can log in to a host.")
+    if settings.remote_user and not USER_NAME.match(settings.remote_user):
+        raise HostError(f"ELYRA_REMOTE_USER={settings.remote_user!r} is not the name of a user.", lasting=False)
     file = Path(CONFIG).expanduser()
     try:
-        config = paramiko.SSHConfig.from_path(str(file)) if file.is_file() else paramiko.SSHConfig()
-        return _target(name, config, settings, user or settings.remote_user)
-    except (OSError, paramiko.SSHException, ImportError, ValueError) as error:
+        target = _target(name, read_config(file), settings, user or settings.remote_user)
+    except ImportError as error:
+        raise HostError(f"{file} cannot be used for the host {name}: Match exec is not supported.") from error
+    except (OSError, paramiko.SSHException, LookupError, ValueError) as error:
         raise HostError(f"{file} cannot be used for the host {name}: {error}") from error
+    # The password is that of one user, and not of whoever a client names.
+    return replace(target, password="") if user else target
 
 
-def _target(name: str, config: Any, settings: Settings, user: str, port: int = 0, depth: int = 0) -> Target:
+def _target(
+    name: str, config: Sequence[str], settings: Settings, user: str = "", port: int = 0, depth: int = 0
+) -> Target:
     if depth > 8:
         raise ValueError("its ProxyJump goes in a circle")
-    options = config.lookup(name)
-    user = user or options.get("user") or default_username()
+    known = {**({"User": user} if user else {}), **({"Port": port} if port else {})}
+    options = look_up(name, config, known, {"User": default_username(), "Port": 22 if depth else settings.ssh_port})
+    user, hostname = options["user"], options["hostname"]
     if not USER_NAME.match(user):
         raise ValueError(f"{user!r} is not the name of a user")
-    hostname = options.get("hostname", name)
-    only_named = options.get("identitiesonly", "no") == "yes"
+    if not options["port"].isdecimal():
+        raise ValueError(f"Port {options['port']!r} is not a number")
+    tokens = {"h": hostname, "n": name, "p": options["port"], "r": user}
+    jump, command = (fill_tokens(text, **tokens) for text in _way(options))
     named = tuple(Path(file).expanduser() for file in options.get("identityfile", ()))
-    jump = options.get("proxyjump", "none")
-    command = options.get("proxycommand", "none")
     return Target(
         name=name,
         hostname=hostname,
-        port=port or int(options.get("port", settings.ssh_port)),
+        port=int(options["port"]),
         user=user,
         key_files=named or tuple(Path("~/.ssh").expanduser() / key for key in KEYS),
-        use_agent=not only_named,
-        jump=_jump(jump, config, settings, depth) if jump.lower() != "none" else None,
-        proxy_command=command if command.lower() != "none" and jump.lower() == "none" else "",
+        use_agent=not _is_set(options, "identitiesonly"),
+        jump=_jump(jump, config, settings, depth) if jump else None,
+        proxy_command=command,
         known_hosts=_known_hosts(options),
         key_name=options.get("hostkeyalias", ""),
         checking=_checking(options, settings),
         password="" if depth else settings.remote_pwd,
-        gss=settings.remote_gss_ssh or options.get("gssapiauthentication", "no") == "yes",
+        gss=settings.remote_gss_ssh or _is_set(options, "gssapiauthentication"),
         gss_name=options.get("gssapiserveridentity") or _gss_name(hostname, name),
-        gss_delegates=options.get("gssapidelegatecredentials", "no") == "yes",
+        gss_delegates=_is_set(options, "gssapidelegatecredentials"),
     )
+
+
+def _way(options: Any) -> tuple[str, str]:
+    """Return ProxyJump and ProxyCommand, of which the one that comes first in the file counts."""
+    first = next((name for name in options if name in ("proxyjump", "proxycommand")), "")
+    value = options.get(first) or "none"  # paramiko makes None of some
+    if value.lower() == "none":
+        return "", ""
+    return (value, "") if first == "proxyjump" else ("", value)
+
+
+def _is_set(options: Any, name: str) -> bool:
+    return options.get(name, "no").lower() in ("yes", "true")
 
 
 def _gss_name(hostname: str, name: str) -> str:
@@ -146,7 +174,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _jump(text: str, config: Any, settings: Settings, depth: int) -> Target:
+def _jump(text: str, config: Sequence[str], settings: Settings, depth: int) -> Target:
     """Return the last of a list of hosts to jump through, which is reached through the others."""
     jump: Target | None = None
     for each in split_list(text):
@@ -162,8 +190,6 @@ def _jump(text: str, config: Any, settings: Settings, depth: int) -> Target:
 
 
 def _through(target: Target, jump: Target) -> Target:
-    from dataclasses import replace
-
     return replace(target, jump=jump, proxy_command="")
 
 

@@ -243,9 +243,40 @@ def test_when_all_hosts_fail_each_says_why(server, alias, w1, w2):
     assert f"{w2.address} refuses" in error.message
 
 
+def test_by_a_command(server, alias, start, w1):
+    """The shell runs it, as for ssh, with what is in place of the tokens."""
+    command = "bash -c 'exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3' $NO_OPTIONS 2>/dev/null"
+    alias("command", w1, ProxyCommand=command)
+    assert start("command").value(NAME) == "w1 root"
+    alias("failing", w1, ProxyCommand="cat /no/way/to/%h >/dev/null")
+    error, _ = server.fail("failing")
+    assert "its ProxyCommand in ~/.ssh/config does not reach it: it ended with exit code 1" in error.message
+    assert f"/no/way/to/{w1.address}" in error.message
+
+
+def test_by_password(hosts, tmp_path, w1):
+    with Front(tmp_path, hosts, ELYRA_REMOTE_PWD=PASSWORD) as server:
+        (server.home / ".ssh" / "id_ed25519").unlink()
+        file = server.home / ".ssh" / "config"
+        for name in ("alice", "mallory"):
+            server.add(name, remote_hosts=name)
+            file.write_text(f"{file.read_text()}Host {name}\n  HostName {w1.address}\n  User {name}\n")
+        kernel = Kernel(server, "alice")
+        assert kernel.value(NAME) == "w1 alice"
+        assert PASSWORD not in kernel.value("import os; print(os.environ)")
+        kernel.delete()
+        assert nothing_left(w1)
+        error, _ = server.fail("mallory")
+        assert "mallory@mallory" in error.message
+        assert "Tried: password" in error.message
+        assert PASSWORD not in error.message
+        assert server.stop() == 0
+        assert PASSWORD not in server.log_file.read_text()
+
+
 @pytest.fixture(scope="module")
 def other(hosts, tmp_path_factory):
-    """A server that logs in as the kernel's user, by password; and by an agent."""
+    """A server that logs in as the kernel's user, by an agent."""
     directory = tmp_path_factory.mktemp("other")
     (directory / "home").mkdir()
     with agent(directory) as socket:
@@ -262,7 +293,6 @@ def other(hosts, tmp_path_factory):
                 server.add(name, remote_hosts=name)
             yield server
             assert server.stop() == 0
-            assert PASSWORD not in server.log_file.read_text()
 
 
 @contextlib.contextmanager
@@ -278,31 +308,40 @@ def agent(directory):
         process.wait()
 
 
-def test_by_password_as_the_kernel_s_user(other, w1):
-    kernel = Kernel(other, "w1", KERNEL_USERNAME="alice")
-    assert kernel.value(NAME) == "w1 alice"
-    assert kernel.value("import os; print(os.getcwd(), os.getuid())") == f"{w1.directory}/alice 7001"
-    assert PASSWORD not in kernel.value("import os; print(os.environ)")
-    kernel.delete()
-    assert nothing_left(w1)
-    error, _ = other.fail("w1", KERNEL_USERNAME="mallory")
-    assert "mallory@w1" in error.message
-    assert "Tried: password" in error.message
-    assert PASSWORD not in error.message
-
-
-def test_by_an_agent(other, hosts, w2, tmp_path):
+def test_by_an_agent_as_the_kernel_s_user(other, w2, tmp_path):
+    """Also by a key that has a passphrase in its file, as the only one of the agent's that is allowed."""
     path = key(tmp_path / "agents")
     with (w2.directory / "authorized_keys").open("a") as file:
         file.write((tmp_path / "agents.pub").read_text())
-    subprocess.run(
-        ["ssh-add", "-q", str(path)], env={**os.environ, "SSH_AUTH_SOCK": other.environ["SSH_AUTH_SOCK"]}, check=True
-    )
-    kernel = Kernel(other, "w2", KERNEL_USERNAME="root")
-    assert kernel.value(NAME) == "w2 root"
+    environ = {**os.environ, "SSH_AUTH_SOCK": other.environ["SSH_AUTH_SOCK"]}
+    subprocess.run(["ssh-add", "-q", str(key(tmp_path / "another")), str(path)], env=environ, check=True)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret words", "-f", str(path)], check=True)
+    options = f"Host w2\n  IdentitiesOnly yes\n  IdentityFile {path}\n"
+    config = other.home / ".ssh" / "config"
+    config.write_text(options + config.read_text())
+    kernel = Kernel(other, "w2", KERNEL_USERNAME="alice")
+    assert kernel.value(NAME) == "w2 alice"
+    assert kernel.value("import os; print(os.getcwd(), os.getuid())") == f"{w2.directory}/alice 7001"
     kernel.delete()
+    assert nothing_left(w2)
     digest = subprocess.run(["ssh-keygen", "-l", "-f", str(path)], capture_output=True, text=True, check=True).stdout
     assert digest.split()[1] in (w2.directory / "sshd.log").read_text()
+
+
+def test_the_password_is_not_offered_for_the_kernel_s_user(other):
+    """It would let a client in as whoever has the same one."""
+    error, _ = other.fail("w1", KERNEL_USERNAME="alice")
+    assert "it refused the login. Tried: " in error.message
+    assert "It accepts password, publickey." in error.message
+    assert "password" not in error.message.partition("Tried: ")[2].partition(" It accepts")[0].replace(
+        "no password", ""
+    )
+
+
+def test_a_kernel_s_user_who_cannot_be_one(other):
+    error, _ = other.fail("w1", KERNEL_USERNAME="a b")
+    assert (error.status, error.reason) == (400, "Invalid request")
+    assert "KERNEL_USERNAME='a b' is not the name of a user" in error.message
 
 
 def authorize(server, host):
