@@ -7,6 +7,8 @@ import errno
 import fnmatch
 import ipaddress
 import socket
+import struct
+import time
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,8 +18,18 @@ from elyra_server.settings import split_list
 
 LOOPBACK = "127.0.0.1"
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 # Documentation addresses (RFC 5737, RFC 3849): asking for a route there sends nothing.
 PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+NAME_KEPT = 60.0
+"""Seconds for which the addresses of this host's name are remembered."""
+
+_named: tuple[float, list[str]] | None = None
+
+# Of linux/rtnetlink.h and linux/netlink.h.
+RTM_NEWROUTE, RTM_GETROUTE, NLM_F_REQUEST, RTA_DST, RTN_LOCAL = 24, 26, 1, 1, 2
 
 
 def advertised_addresses(configured: str, prohibited: Iterable[str], first: str = "") -> list[str]:
@@ -30,7 +42,8 @@ def advertised_addresses(configured: str, prohibited: Iterable[str], first: str 
     prohibited : iterable of str
         Patterns of addresses that are not told.
     first : str
-        The address from which the launcher's host is reached, if that is known.
+        The address from which the launcher's host is reached, if that is known. It is left out where it is
+        none for others: of a port of this host that leads there, for example.
 
     Raises
     ------
@@ -41,9 +54,10 @@ def advertised_addresses(configured: str, prohibited: Iterable[str], first: str 
     if names:
         return names
     patterns = tuple(prohibited)
+    known = [*([first] if _is_usable(first) else []), *_routed_addresses(), *_named_addresses()]
     found = [
         address
-        for address in dict.fromkeys([*([first] if first else []), *_routed_addresses(), *_named_addresses()])
+        for address in dict.fromkeys(known)
         if not any(fnmatch.fnmatch(address, pattern) for pattern in patterns)
     ]
     if not found:
@@ -85,6 +99,21 @@ def bind(address: str, port: int, retries: int, backlog: int) -> socket.socket:
     )
 
 
+def look_up_own_name() -> None:
+    """Ask the resolver for the addresses of this host's name, if that was not done lately; blocks.
+
+    `advertised_addresses` does so itself only where nobody did before.
+    """
+    global _named
+    if _named is not None and time.monotonic() - _named[0] < NAME_KEPT:
+        return
+    try:
+        infos = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+    except OSError:
+        infos = []
+    _named = time.monotonic(), [address for info in infos if _is_usable(address := str(info[4][0]))]
+
+
 def address_towards(url: str) -> str:
     """Return this host's address on the route to a URL's host, "" if it is none for others; may ask the resolver."""
     parts = urlsplit(url)
@@ -100,10 +129,10 @@ def is_this_host(name: str) -> bool:
     if name in ("localhost", LOOPBACK, "::1", socket.gethostname()):
         return True
     try:
-        addresses = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
-    except OSError:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
+    except (OSError, ValueError):  # the latter for what cannot be a name
         return False
-    return any(_is_own(address) for address in addresses)
+    return any(_is_own(address) for address in found)
 
 
 def is_ipv4_elsewhere(ip: str) -> bool:
@@ -111,13 +140,45 @@ def is_ipv4_elsewhere(ip: str) -> bool:
     return ":" not in ip and not ip.startswith("127.")
 
 
-def _is_own(address: str) -> bool:
-    """Say whether an address is one of this host's: only those can be bound."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+def _is_own(text: str) -> bool:
+    """Say whether an address is one of this host's."""
+    address = _parse(text)
+    if address is None or address.is_loopback or address.is_unspecified:
+        return address is not None
+    try:
+        return _is_routed_here(address)
+    except OSError:  # a sandbox without netlink
+        return _can_be_bound(address)
+
+
+def _is_routed_here(address: IPAddress) -> bool:
+    """Ask the system whether packets to an address stay here; see rtnetlink(7)."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    packed = address.packed
+    question = struct.pack("=BB10xHH", family, len(packed) * 8, 4 + len(packed), RTA_DST) + packed
+    header = struct.pack("=IHHII", 16 + len(question), RTM_GETROUTE, NLM_F_REQUEST, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        sock.send(header + question)
+        kind, route_type = struct.unpack_from("=4xH17xB", sock.recv(4096))
+    return bool(kind == RTM_NEWROUTE and route_type == RTN_LOCAL)
+
+
+def _can_be_bound(address: IPAddress) -> bool:
+    """Say whether a socket can have an address: mostly only own ones, but any with net.ipv4.ip_nonlocal_bind."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.bind((address, 0))
+        sock.bind((str(address), 0))
         return True
     return False
+
+
+def _parse(text: str) -> IPAddress | None:
+    """Return an address without its zone, and the one of IPv4 that is meant by one of IPv6."""
+    try:
+        parsed = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 def _routed_addresses() -> list[str]:
@@ -138,16 +199,12 @@ def _source(family: int, target: Any) -> str:
 
 def _named_addresses() -> list[str]:
     """Return the addresses that this host's own name stands for."""
-    try:
-        infos = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
-    except OSError:
-        return []
-    return [address for info in infos if _is_usable(address := str(info[4][0]))]
+    if _named is None:
+        look_up_own_name()
+    assert _named is not None
+    return _named[1]
 
 
 def _is_usable(address: str) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return not (parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified)
+    parsed = _parse(address)
+    return parsed is not None and not (parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified)

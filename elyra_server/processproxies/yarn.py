@@ -130,7 +130,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
     async def _response_address(self) -> str:
         """Return where the launcher calls: YARN chooses its host, which is likely to be near the ResourceManager."""
         first = await self.applications.manager.local_address()
-        return current_listener(self.settings).response_address(local=False, first=first)
+        return await current_listener(self.settings).remote_response_address(first)
 
     def _endpoints(self, env: dict[str, str]) -> list[str]:
         config = self.proxy_config
