@@ -19,8 +19,11 @@ KERNELSPEC = "kernelspec"
 
 LIMIT = 50 << 20
 
+Looks = frozenset[tuple[str, int, int, int]]
+"""Of each file its name, the time of its last change, size and mode: what differs when it changed."""
+
 _guard = threading.Lock()
-_packs: dict[str, tuple[float, Pack]] = {}
+_packs: dict[str, tuple[Looks, Pack]] = {}
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ def pack(resource_dir: str) -> Pack:
     with _guard:
         try:
             found = _files(Path(resource_dir)) if resource_dir else {}
-            newest = max((path.stat().st_mtime for path in found.values()), default=0.0)
+            looks = _look(found)
             known = _packs.get(resource_dir)
-            if known is None or known[0] != newest or len(known[1].files) < len(found):
-                known = _packs[resource_dir] = (newest, _make(found))
+            if known is None or known[0] != looks:
+                known = _packs[resource_dir] = (looks, _make(found))
         except OSError as error:
             raise HostError(f"The kernelspec's files cannot be sent to other hosts: {error}", lasting=False) from error
         return known[1]
@@ -72,6 +75,11 @@ def pack(resource_dir: str) -> Pack:
 def _files(resource_dir: Path) -> dict[str, Path]:
     paths = (path for path in sorted(resource_dir.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
     return {f"{KERNELSPEC}/{path.relative_to(resource_dir)}": path for path in paths}
+
+
+def _look(found: dict[str, Path]) -> Looks:
+    stats = {name: path.stat() for name, path in found.items()}
+    return frozenset((name, stat.st_mtime_ns, stat.st_size, stat.st_mode) for name, stat in stats.items())
 
 
 def _make(found: dict[str, Path]) -> Pack:
