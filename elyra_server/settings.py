@@ -193,7 +193,11 @@ class Settings(Configurable):
         "User to log in as on remote_hosts; by default that of ~/.ssh/config, else this server's. With "
         "impersonation_enabled it is KERNEL_USERNAME.",
     )
-    remote_pwd = _text("ELYRA_REMOTE_PWD", "", "Password for remote_hosts, where no key does; give it by the variable.")
+    remote_pwd = _text(
+        "ELYRA_REMOTE_PWD",
+        "",
+        "Password for remote_hosts, where no key does; give it by the variable. Not used with impersonation_enabled.",
+    )
     remote_gss_ssh = _bool("ELYRA_REMOTE_GSS_SSH", "Log in to remote_hosts by Kerberos (GSSAPI).")
     ssh_port = _integer("ELYRA_SSH_PORT", 22, "Port of sshd on remote_hosts for which ~/.ssh/config names none.")
     ssh_host_key_checking = _text(

@@ -92,6 +92,16 @@ def test_a_wrong_key(server, alias, w1, tmp_path):
     assert error.reason == "Kernel launch failed"
 
 
+def test_kerberos_that_is_not_there_is_no_obstacle_to_keys(server, alias, start, w1, tmp_path):
+    """Many have it in ~/.ssh/config for other hosts. Without a key that does, both are told."""
+    alias("tickets", w1, GSSAPIAuthentication="yes")
+    assert start("tickets").value(NAME) == "w1 root"
+    alias("nothing", w1, GSSAPIAuthentication="yes", IdentityFile=key(tmp_path / "other"), IdentitiesOnly="yes")
+    error, _ = server.fail("nothing")
+    assert "no login by Kerberos: " in error.message
+    assert f"Tried as well: key {tmp_path}/other. It accepts password, publickey. Put the public key" in error.message
+
+
 def test_a_key_with_a_passphrase(server, alias, w1, tmp_path):
     path = tmp_path / "locked"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret words", "-f", str(path)], check=True)
