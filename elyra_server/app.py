@@ -31,6 +31,8 @@ SHUTDOWN_LIMIT = 8.0
 DRAIN_LIMIT = 15.0
 """Seconds for what goes on behind that: applications that end, or are killed."""
 
+OPEN_FILES = 65536
+
 PERSONALITY = "elyra_server.personality"
 WEBSOCKET_NAMES = ("kernel_gateway.jupyter_websocket", "jupyter-websocket")
 
@@ -114,6 +116,7 @@ class ElyraApp(KernelGatewayApp):
         if self.subapp is not None or self.subcommand or self.generate_config:
             JupyterApp.start(self)
         else:
+            raise_file_limit()
             super().start()
 
     def _signal_stop(self, sig: int, frame: Any) -> None:
@@ -157,6 +160,16 @@ class ElyraApp(KernelGatewayApp):
         if module_name in WEBSOCKET_NAMES:
             return importlib.import_module(PERSONALITY)
         return super()._load_api_module(module_name)
+
+
+def raise_file_limit() -> None:
+    """Allow this process more open files, as far as the system lets it: a kernel takes up to forty of often 1024."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import zmq
@@ -28,6 +30,8 @@ SHUTDOWN_PATIENCE = 0.8
 
 RECONNECT_INTERVAL = 30
 """Milliseconds between two attempts of a channel to reach a kernel that is being restarted."""
+
+NO_CHARGE = "The kernel was started, and ended again, since this server cannot take charge of it: "
 
 OWN_PROVISIONERS = (None, "local-provisioner", "elyra-provisioner")
 
@@ -71,6 +75,30 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
             self.kernel_id = kernel_id
             self.provisioner = ProcessProxyProvisioner(kernel_id=kernel_id, kernel_spec=self.kernel_spec, parent=self)
         return await super()._async_pre_start_kernel(**kw)
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        async with self._given_up_on_failure():
+            await super()._async_launch_kernel(kernel_cmd, **kw)
+
+    async def _async_post_start_kernel(self, **kw: Any) -> None:
+        async with self._given_up_on_failure():
+            await super()._async_post_start_kernel(**kw)
+
+    @contextlib.asynccontextmanager
+    async def _given_up_on_failure(self) -> AsyncIterator[None]:
+        """Let a kernel go that runs, but of which this server cannot take charge: out of open files, for example."""
+        try:
+            yield
+        except (OSError, zmq.ZMQError) as error:
+            await self.give_up()
+            raise LaunchError(f"{NO_CHARGE}{error}") from error
+
+    async def give_up(self) -> None:
+        """End a kernel whose client is told that it did not start."""
+        if self.hosted and self.provisioner is not None:
+            self.stop_restarter()
+            await self.provisioner.cleanup(restart=False)
+            self._close_control_socket()
 
     def _provisioner_name(self) -> str | None:
         spec: Any = self.kernel_spec
@@ -224,6 +252,11 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         self._reserved.add(kernel_id)
         try:
             return await self._start_kernel(kernel_id, client, *args, **kwargs)
+        except (OSError, zmq.ZMQError) as error:
+            kernel: Any = self._kernels.pop(kernel_id, None)
+            if kernel is not None:
+                await kernel.give_up()
+            raise LaunchError(f"{NO_CHARGE}{error}") from error
         finally:
             self._reserved.discard(kernel_id)
             if kernel_id not in self._kernels:

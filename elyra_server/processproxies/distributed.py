@@ -88,11 +88,14 @@ class DistributedProcessProxy(RemoteProcessProxy):
 
     def describe_progress(self) -> str:
         """Return what is known about a launch that is not ready, and where it is."""
-        return (
-            f"It is on host {self.host}. {super().describe_progress()}"
-            if self._connection
-            else super().describe_progress()
-        )
+        if self._connection is None:
+            return super().describe_progress()
+        if isinstance(self.command, RemoteCommand) and self.command.waits_for_session:
+            return (
+                f"The sshd of host {self.host} allows no more sessions at a time than other launches have now: raise "
+                "MaxSessions in its sshd_config."
+            )
+        return f"It is on host {self.host}. {super().describe_progress()}"
 
     def describe_command_end(self) -> str:
         """Return why a launch command that ended is the end of its launch, and where that was."""
@@ -210,17 +213,20 @@ class DistributedProcessProxy(RemoteProcessProxy):
         }
         python = str(self.proxy_config.get("python") or own_env.get(PYTHON) or "python3")
         self.command = command = RemoteCommand(connection, python)
+        starting = asyncio.ensure_future(command.start(order, packed))
         try:
-            await asyncio.wait_for(command.start(order, packed), self.remaining())
-        except asyncio.TimeoutError:
-            self.handle_timeout()
-            raise
+            done, _ = await asyncio.wait({starting}, timeout=self.remaining())
+            if not done:
+                self.handle_timeout()
+            await starting
+        finally:
+            starting.cancel()
 
     async def _response_address(self, connection: Connection) -> str:
         """Return where the launcher calls, as seen from its host."""
         listener = current_listener(self.settings)
         if not self._tunnels():
-            return listener.response_address(local=False, first=await connection.local_address())
+            return await listener.remote_response_address(await connection.local_address())
         self._tunnel = Tunnel(connection)
         return await self._tunnel.open(int(listener.response_address(local=True).rpartition(":")[2]))
 

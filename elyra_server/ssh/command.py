@@ -70,6 +70,11 @@ class RemoteCommand:
         return not self.ended.done()
 
     @property
+    def waits_for_session(self) -> bool:
+        """Whether the host allows no more sessions than there are, so that the launch has not begun."""
+        return self._session is not None and self._session.denied
+
+    @property
     def lines(self) -> list[str]:
         """The last lines of its output that came here."""
         return list(self._lines)
@@ -114,6 +119,8 @@ class RemoteCommand:
     async def _await_arrival(self) -> None:
         deadline = time.monotonic() + ARRIVAL_LIMIT
         while True:
+            if self.waits_for_session:  # for as long as the launch may take
+                deadline = time.monotonic() + ARRIVAL_LIMIT
             done, _ = await asyncio.wait({self._arrived}, timeout=LOOK)
             if done:
                 self._arrived.result()

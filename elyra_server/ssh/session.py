@@ -7,7 +7,6 @@ import json
 import secrets
 import shlex
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +15,8 @@ import paramiko
 from elyra_server.processes import MAX_LINE
 from elyra_server.ssh.pack import landing_source
 
-OPEN_LIMIT = 20.0
-"""Seconds for which a host that allows fewer sessions than there are is asked again."""
+NEXT_TRY = 0.2
+"""Seconds after which a host that allows no more sessions than there are is asked again."""
 
 ANSWER_LIMIT = 4.5
 """Seconds for the answer of a host that there is a connection to."""
@@ -53,6 +52,11 @@ class Session(threading.Thread):
         Gets the exit code, None if the connection broke, or an exception.
 
     The three are called in the thread.
+
+    Attributes
+    ----------
+    denied : bool
+        Whether it waits for the host to allow it.
     """
 
     def __init__(
@@ -74,7 +78,8 @@ class Session(threading.Thread):
         self._payload = b"%d\n" % len(source) + source + head + content
         self._on_news, self._on_line, self._on_end = on_news, on_line, on_end
         self._channel: Any = None
-        self._closed = False
+        self._closed = threading.Event()
+        self.denied = False
 
     def run(self) -> None:
         outcome: int | Exception | None
@@ -91,21 +96,23 @@ class Session(threading.Thread):
 
     def close(self) -> None:
         """End the session; what was started stays."""
-        self._closed = True
+        self._closed.set()
         if self._channel is not None:
             with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
                 self._channel.close()
 
     def _open(self) -> None:
-        deadline = time.monotonic() + OPEN_LIMIT
         while self._channel is None:
             try:
                 self._channel = self._transport.open_session(timeout=ANSWER_LIMIT)
-            except paramiko.ChannelException:
-                # The host allows fewer sessions than we have now: others end soon.
-                if time.monotonic() > deadline or self._closed:
+            except paramiko.SSHException as error:
+                if not _is_denial(error) or not self._transport.is_active():
                     raise
-                time.sleep(0.2)
+                # The host allows fewer sessions than we have now: others end soon.
+                self.denied = True
+                if self._closed.wait(NEXT_TRY):
+                    raise
+        self.denied = False
         self._channel.set_combine_stderr(True)
         self._channel.exec_command(self._command)
 
@@ -139,3 +146,8 @@ class Session(threading.Thread):
         # It came before the end of the output, if it came.
         code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
         return None if code < 0 else int(code)
+
+
+def _is_denial(error: paramiko.SSHException) -> bool:
+    """Say whether a host refused a channel. Of several threads that ask, paramiko tells only one the exact error."""
+    return isinstance(error, paramiko.ChannelException) or str(error) == "Unable to open channel."

@@ -199,7 +199,12 @@ class Forward:
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._closed = threading.Event()
         self._open: set[Any] = set()
-        self.ports = [self._listen(port) for port in ports]
+        try:
+            self.ports = [self._listen(port) for port in ports]
+        except OSError:
+            self._wake.close()
+            self._end()
+            raise
         threading.Thread(target=self._serve, name="elyra ssh forward", daemon=True).start()
 
     def close(self) -> None:
