@@ -147,7 +147,7 @@ class Host:
             stderr=(self.directory / "init.log").open("wb"),
             text=True,
             start_new_session=True,
-            preexec_fn=end_with_parent,
+            preexec_fn=lambda: end_with_parent(signal.SIGKILL),  # unshare ignores SIGTERM
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         if self._process.stdout.readline() != "ready\n":

@@ -189,6 +189,6 @@ def without_jupyter(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
-def end_with_parent() -> None:
-    """Let the system end a server whose parent was killed; runs between fork and exec."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent(signum: int = signal.SIGTERM) -> None:
+    """Let the system end a process whose parent was killed; runs between fork and exec."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signum)
