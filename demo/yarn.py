@@ -317,7 +317,8 @@ class Yarn:
                     return
             except (OSError, ValueError):  # not up yet
                 continue
-        tails = "\n".join(f"{name}:\n{self.log_tail(name, 10)}" for name in DAEMONS)
+        names = sorted(log.stem for log in self.directory.glob("*.log"))
+        tails = "\n".join(f"{name}:\n{self.log_tail(name, 10)}" for name in names)
         raise YarnError(f"YARN was not ready after {START_LIMIT:.0f} s.\n{tails}")
 
 

@@ -65,6 +65,9 @@ def until(condition, limit=20.0):
     return value
 
 
-def nothing_left(host):
-    """Return whether neither a process nor a file of a launch is on a host."""
-    return until(lambda: not (host.processes() or host.files()))
+def nothing_left(host, others=0, limit=20.0):
+    """Return whether neither a file nor a process of a launch is on a host, where some others run."""
+    try:
+        return until(lambda: len(host.processes()) == others and not host.files(), limit)
+    except AssertionError:
+        raise AssertionError(f"On {host.name} are {host.processes()} and {host.files()}.") from None

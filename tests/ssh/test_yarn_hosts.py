@@ -20,7 +20,7 @@ from demo.yarnhosts import YarnOnHosts
 
 OUTAGE = 15
 LEASE = 25
-EXPIRY = 15
+EXPIRY = 25
 MODES = ("cluster", "client")
 HOST = "import os; print(os.uname().nodename)"
 EXECUTOR = "sc.range(4).map(lambda _: __import__('os').uname().nodename).first()"
@@ -47,7 +47,7 @@ class ClusterOnHosts(Cluster, YarnOnHosts):
 
     def idle(self, host):
         """Return whether a worker runs nothing but its NodeManager and has no file of a launch."""
-        return until(lambda: len(host.processes()) == 1 and not host.files())
+        return nothing_left(host, 1, limit=60)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,9 @@ def test_outages_of_the_network_to_the_drivers(python, yarn, hosts):
     try:
         client.wait_for_state("dead", LEASE + 30)
         assert f"no contact to the launcher on w3 for {LEASE} s" in client.get()["reason"]
-        assert nothing_left(w3)
-        assert yarn.wait_for(application, *OVER)["state"] == "FINISHED"
+        assert nothing_left(w3, limit=60)
+        report = yarn.wait_for(application, *OVER)
+        assert report["state"] == "FINISHED", report
     finally:
         w3.restore()
     cluster.delete()
@@ -183,7 +184,7 @@ def test_a_worker_that_is_lost_for_good(start, yarn):
     host = yarn.driver_of(kernel)
     host.cut()
     host.stop()
-    kernel.wait_for_state("dead", 60)
+    kernel.wait_for_state("dead", EXPIRY + 45)
     model = kernel.get()
     assert model["execution_state"] == "dead"
     assert f"{application} is FAILED" in model["reason"]
