@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from client import Kernel, RequestError
 from cluster import OVER, Cluster
-from front import Front, nothing_left, until
+from front import Front, nothing_left
 
 from demo.hosts import Hosts
 from demo.yarnhosts import YarnOnHosts
