@@ -82,7 +82,7 @@ class Session(threading.Thread):
         self.denied = False
 
     def run(self) -> None:
-        outcome: int | Exception | None
+        outcome: int | Exception | None = None
         try:
             self._open()
             self._send()
@@ -92,7 +92,7 @@ class Session(threading.Thread):
             outcome = error
         finally:
             self.close()
-        self._on_end(outcome)
+            self._on_end(outcome)
 
     def close(self) -> None:
         """End the session; what was started stays."""
@@ -113,10 +113,14 @@ class Session(threading.Thread):
                 if self._closed.wait(NEXT_TRY):
                     raise
         self.denied = False
+        if self._closed.is_set():  # the launch was given up meanwhile: its order must not arrive
+            raise EOFError("it was given up")
         self._channel.set_combine_stderr(True)
         self._channel.exec_command(self._command)
 
     def _send(self) -> None:
+        if self._closed.is_set():
+            raise EOFError("it was given up")
         try:
             self._channel.sendall(self._payload)
             self._channel.shutdown_write()
