@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 PREFIX = "elyra-landing-"
 LOCK = "keeper"
-"""A file in the directory of a launch with its keeper's process in it. What the keeper holds locked is the directory, as
-those want it who clean up: systemd-tmpfiles."""
+"""A file in the directory of a launch with its keeper's process in it. What the keeper holds locked is the directory
+itself: that is what systemd-tmpfiles looks at, before it cleans up."""
 
 SET_CHILD_SUBREAPER = 36
 """Of prctl(2): what a process of the launch leaves behind becomes the keeper's child."""
@@ -379,17 +379,8 @@ def is_of_host(error: Exception) -> bool:
     """Say whether other launches would fail on this host as well, and another host may do."""
     import errno
 
-    wanting = (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EAGAIN,
-        errno.ENOMEM,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.EROFS,
-        errno.EIO,
-    )
-    return isinstance(error, OSError) and error.errno in wanting
+    wanting = ("ENOSPC", "EDQUOT", "EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "EROFS", "EIO")
+    return isinstance(error, OSError) and error.errno in [getattr(errno, name) for name in wanting]
 
 
 def adopt_orphans() -> None:

@@ -82,7 +82,8 @@ def test_a_client_chooses_among_the_hosts_and_no_other(start, server):
     kernel = start("spread", KERNEL_REMOTE_HOST="w2")
     assert kernel.value("import os; print(os.uname().nodename)") == "w2"
     error, _ = server.fail("spread", KERNEL_REMOTE_HOST="elsewhere.example")
-    assert "KERNEL_REMOTE_HOST='elsewhere.example' is not one of the hosts: w1, w2, w3" in error.message
+    assert error.status == 400
+    assert "KERNEL_REMOTE_HOST='elsewhere.example' is not one of this kernelspec's hosts" in error.message
 
 
 def test_this_host_is_started_on_without_ssh(start, server, w1):
