@@ -183,8 +183,8 @@ class DistributedProcessProxy(RemoteProcessProxy):
         if not self.settings.impersonation_enabled or user == default_username() or self._flag("impersonates"):
             return
         raise LaunchError(
-            f"Kernels run as the users they are for (ELYRA_IMPERSONATION_ENABLED), but on {host}, the server's own host, "
-            f"this one would run as {default_username()}. Run it on other hosts by ssh (jupyter elyra install "
+            f"Kernels run as the users they are for (ELYRA_IMPERSONATION_ENABLED), but on {host}, the server's own, this "
+            f"one would run as {default_username()}. Run it on other hosts by ssh (jupyter elyra install "
             '--remote-hosts=...), or set "impersonates": true in the config of its process_proxy if its command itself '
             "changes the user."
         )

@@ -18,6 +18,8 @@ from elyra_server.ssh.pack import landing_source
 NEXT_TRY = 0.2
 """Seconds after which a host that allows no more sessions than there are is asked again."""
 
+STATUS_LIMIT = 1.0
+
 ANSWER_LIMIT = 4.5
 """Seconds for the answer of a host that there is a connection to."""
 
@@ -147,7 +149,8 @@ class Session(threading.Thread):
             self._on_line(text)
 
     def _exit_code(self) -> int | None:
-        # It came before the end of the output, if it came.
+        # It may come a little after the end of the output, if it comes.
+        self._channel.status_event.wait(STATUS_LIMIT)
         code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
         return None if code < 0 else int(code)
 
