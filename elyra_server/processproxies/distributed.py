@@ -24,7 +24,7 @@ from elyra_server.service import in_thread
 from elyra_server.settings import parse_bool, split_list
 from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.connections import Connection
-from elyra_server.ssh.errors import HostError
+from elyra_server.ssh.errors import HostError, SilenceError
 from elyra_server.ssh.hosts import HostChoice, check_algorithm
 from elyra_server.ssh.pack import KERNELSPEC, LAUNCHER, pack
 from elyra_server.ssh.target import find_target
@@ -62,7 +62,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
         problems: list[str] = []
         for host in self._candidates(env):
             try:
-                await self._start_on(host, kernel_cmd, env, kw.get("cwd"))
+                await self._start_patiently(host, kernel_cmd, env, kw.get("cwd"))
                 break
             except HostError as error:
                 if self.launcher.link is not None:  # it was late, but it is there
@@ -161,6 +161,17 @@ class DistributedProcessProxy(RemoteProcessProxy):
         )
         return HostChoice.shared().candidates(hosts, algorithm)
 
+    async def _start_patiently(self, host: str, kernel_cmd: list[str], env: dict[str, str], cwd: Any) -> None:
+        """Start on a host, once more if the connection to it was lost on the way: there may be a new one already."""
+        try:
+            await self._start_on(host, kernel_cmd, env, cwd)
+        except SilenceError:
+            if self.launcher.link is not None:
+                return
+            await self._give_back()
+            env[TICKET] = self.launcher.renew_ticket()
+            await self._start_on(host, kernel_cmd, env, cwd)
+
     async def _start_on(self, host: str, kernel_cmd: list[str], env: dict[str, str], cwd: Any) -> None:
         self.host = host
         self._count()
@@ -183,7 +194,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
         if not self.settings.impersonation_enabled or user == default_username() or self._flag("impersonates"):
             return
         raise LaunchError(
-            f"Kernels run as the users they are for (ELYRA_IMPERSONATION_ENABLED), but on {host}, the server's own, this "
+            f"Kernels run as the users they are for (ELYRA_IMPERSONATION_ENABLED), but on {host}, the server's, this "
             f"one would run as {default_username()}. Run it on other hosts by ssh (jupyter elyra install "
             '--remote-hosts=...), or set "impersonates": true in the config of its process_proxy if its command itself '
             "changes the user."
@@ -194,6 +205,9 @@ class DistributedProcessProxy(RemoteProcessProxy):
         self.log.warning("Kernel %s could not be started on a host. %s", self.kernel_id, error)
         if error.lasting and not (error.of_user and self.settings.impersonation_enabled):
             HostChoice.shared().failed(host)
+        await self._give_back()
+
+    async def _give_back(self) -> None:
         if isinstance(self.command, RemoteCommand):
             await self.command.terminate()
         self.command = None

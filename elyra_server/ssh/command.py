@@ -20,7 +20,7 @@ from elyra_server.launchers import quote_lines
 from elyra_server.processes import KEPT_LINES, describe_end
 from elyra_server.service import in_thread
 from elyra_server.ssh.connections import Connection
-from elyra_server.ssh.errors import HostError
+from elyra_server.ssh.errors import HostError, SilenceError
 from elyra_server.ssh.pack import LAUNCHER, Pack
 from elyra_server.ssh.session import Session
 
@@ -122,7 +122,7 @@ class RemoteCommand:
                 self._arrived.result()
                 return
             if self.connection.silent:
-                raise HostError(
+                raise SilenceError(
                     f"Host {self.connection.target}: it stopped to answer while the launch was on its way there. "
                     "Check that the host is up, and the network between."
                 )

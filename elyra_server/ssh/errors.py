@@ -20,3 +20,7 @@ class HostError(LaunchError):
         super().__init__(message)
         self.lasting = lasting
         self.of_user = of_user
+
+
+class SilenceError(HostError):
+    """The host stopped to answer in the middle of something; it may be back in a moment."""
