@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 PREFIX = "elyra-landing-"
 LOCK = "keeper"
-"""A file in the directory of a launch that its keeper holds locked, with the keeper's process in it."""
+"""A file in the directory of a launch with its keeper's process in it. What the keeper holds locked is the directory
+itself: that is what systemd-tmpfiles looks at, before it cleans up."""
+
+SET_CHILD_SUBREAPER = 36
+"""Of prctl(2): what a process of the launch leaves behind becomes the keeper's child."""
 
 PLACE = "\0place\0"
 """Stands for the directory of the launch in its arguments and variables."""
@@ -96,7 +100,7 @@ def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
     if len(packed) < order["packed"]:
         raise LandingError("the connection broke before all of the launch was there", host=True)
     signal.alarm(0)  # which the server's first line set, should nothing more come
-    base = os.environ.get("TMPDIR") or "/tmp"
+    base = choose_base()
     remove_abandoned(base)
     directory = os.path.join(base, PREFIX + os.urandom(8).hex())
     try:
@@ -114,9 +118,29 @@ def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
         ) from error
     sys.stdout.flush()
     sshd = find_sshd()
-    if os.fork():
+    try:
+        child = os.fork()
+    except OSError as error:
+        remove(directory)
+        raise LandingError(f"no process can be started: {error.strerror}", host=True) from error
+    if child:
         return
     Keeper(order, directory, log, reporter, sshd).run()
+
+
+def choose_base() -> str:
+    """Return where launches are unpacked: where files can be executed, if there is such a place."""
+    usual = os.environ.get("TMPDIR") or "/tmp"
+    cache = os.path.expanduser("~/.cache")
+    for place in (usual, cache):
+        try:
+            if place == cache:
+                os.makedirs(cache, 0o700, exist_ok=True)
+            if not os.statvfs(place).f_flag & os.ST_NOEXEC and os.access(place, os.W_OK):
+                return place
+        except OSError:
+            continue
+    return usual
 
 
 def unpack(files: list[tuple[str, int, int]], content: bytes, directory: str) -> None:
@@ -177,21 +201,26 @@ class Keeper:
         """Keep the launcher until it ended."""
         try:
             self._detach()
-            lock = os.open(os.path.join(self._directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            os.write(lock, b"%d" % os.getpid())
+            fcntl.flock(os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+            with open(os.path.join(self._directory, LOCK), "w", encoding="ascii") as file:
+                file.write(str(os.getpid()))
             wake = self._handle_signals()
             port = self._start_relay()
             output, pid = self._spawn()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing stays
             name = self._order["argv"][0].replace(PLACE, self._directory)
-            self._reporter.say(failed=f"{name} cannot be run: {error.strerror}", host=True)
+            reason = getattr(error, "strerror", None) or repr(error)
+            if isinstance(error, PermissionError) and os.statvfs(self._directory).f_flag & os.ST_NOEXEC:
+                reason += "; its file system is mounted noexec: set TMPDIR there to a directory of another one"
+            self._reporter.say(failed=f"{name} cannot be run: {reason}", host=is_of_host(error))
             send(self._relay, signal.SIGKILL)
             remove(self._directory)
             os._exit(1)
         self._reporter.say(started=os.getpid(), directory=self._directory, relay=port, sshd=self._sshd)
+        attempt(adopt_orphans)
         status = self._wait(pid, output, wake)
         end_session()
+        end_children()
         remove(self._directory)
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         if not self._reporter.say(ended=code) and code == UNREACHABLE:
@@ -325,7 +354,7 @@ def read(directory: str, name: str) -> str:
 def has_keeper(directory: str) -> bool:
     """Say whether the keeper of a directory lives."""
     try:
-        lock = os.open(os.path.join(directory, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -344,6 +373,42 @@ def keeper_of(directory: str) -> int:
             return int(file.read() or 0)
     except (OSError, ValueError):
         return 0
+
+
+def is_of_host(error: Exception) -> bool:
+    """Say whether other launches would fail on this host as well, and another host may do."""
+    import errno
+
+    wanting = ("ENOSPC", "EDQUOT", "EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "EROFS", "EIO")
+    return isinstance(error, OSError) and error.errno in [getattr(errno, name) for name in wanting]
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what processes of the launch leave behind, where the system can do that."""
+    import ctypes
+
+    try:
+        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except AttributeError:  # not Linux
+        return
+
+
+def end_children() -> None:
+    """Kill all that this process is the parent of, and what then becomes its child."""
+    own = os.getpid()
+    for _ in range(100):
+        names = [name for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc") else []
+        children = [int(name) for name in names if process_of(int(name))[1] == own]
+        if not children:
+            return
+        for pid in children:
+            send(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
 
 
 def end_session(leader: int = 0, mark: bytes = b"") -> None:

@@ -10,19 +10,21 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from jupyter_client.connect import port_names
+
 from elyra_launcher.landing import PLACE
 from elyra_server import shipping
 from elyra_server.addresses import is_ipv4_elsewhere, is_this_host
 from elyra_server.arguments import PORT_LIMITS, fill
-from elyra_server.environment import KERNEL_PREFIX
-from elyra_server.errors import LaunchError
+from elyra_server.environment import KERNEL_PREFIX, default_username
+from elyra_server.errors import InvalidRequestError, LaunchError
 from elyra_server.listener import current_listener
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.service import in_thread
 from elyra_server.settings import parse_bool, split_list
 from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.connections import Connection
-from elyra_server.ssh.errors import HostError
+from elyra_server.ssh.errors import HostError, SilenceError
 from elyra_server.ssh.hosts import HostChoice, check_algorithm
 from elyra_server.ssh.pack import KERNELSPEC, LAUNCHER, pack
 from elyra_server.ssh.target import find_target
@@ -60,7 +62,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
         problems: list[str] = []
         for host in self._candidates(env):
             try:
-                await self._start_on(host, kernel_cmd, env, kw.get("cwd"))
+                await self._start_patiently(host, kernel_cmd, env, kw.get("cwd"))
                 break
             except HostError as error:
                 if self.launcher.link is not None:  # it was late, but it is there
@@ -150,7 +152,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
         wanted = env.get("KERNEL_REMOTE_HOST")
         if wanted:
             if wanted not in hosts:
-                raise LaunchError(f"KERNEL_REMOTE_HOST={wanted!r} is not one of the hosts: {', '.join(hosts)}.")
+                raise InvalidRequestError(f"KERNEL_REMOTE_HOST={wanted[:100]!r} is not one of this kernelspec's hosts.")
             hosts = [wanted]
         own = self.proxy_config.get("load_balancing_algorithm")
         algorithm = check_algorithm(
@@ -159,12 +161,25 @@ class DistributedProcessProxy(RemoteProcessProxy):
         )
         return HostChoice.shared().candidates(hosts, algorithm)
 
+    async def _start_patiently(self, host: str, kernel_cmd: list[str], env: dict[str, str], cwd: Any) -> None:
+        """Start on a host, once more if the connection to it was lost on the way: there may be a new one already."""
+        try:
+            await self._start_on(host, kernel_cmd, env, cwd)
+        except SilenceError:
+            if self.launcher.link is not None:
+                return
+            await self._give_back()
+            env[TICKET] = self.launcher.renew_ticket()
+            await self._start_on(host, kernel_cmd, env, cwd)
+
     async def _start_on(self, host: str, kernel_cmd: list[str], env: dict[str, str], cwd: Any) -> None:
         self.host = host
         self._count()
         if await in_thread(is_this_host, host):
+            self._check_user(host, env)
             address = current_listener(self.settings).response_address(local=True)
-            environ = {**env, LAUNCHER_PATH: str(shipping.launcher_directory())}
+            kept = {name: value for name, value in env.items() if name != CONNECTION_FILE_MODE}
+            environ = {**kept, LAUNCHER_PATH: str(shipping.launcher_directory())}
             self.run_command(fill(kernel_cmd, {"response_address": address}), environ, cwd)
         else:
             user = env.get("KERNEL_USERNAME", "") if self.settings.impersonation_enabled else ""
@@ -173,11 +188,26 @@ class DistributedProcessProxy(RemoteProcessProxy):
             await self._start_by_ssh(self._connection, kernel_cmd, env)
         HostChoice.shared().succeeded(host)
 
+    def _check_user(self, host: str, env: dict[str, str]) -> None:
+        """Refuse to run as the server's own user what should run as another."""
+        user = env.get("KERNEL_USERNAME", "")
+        if not self.settings.impersonation_enabled or user == default_username() or self._flag("impersonates"):
+            return
+        raise LaunchError(
+            f"Kernels run as the users they are for (ELYRA_IMPERSONATION_ENABLED), but on {host}, the server's, this "
+            f"one would run as {default_username()}. Run it on other hosts by ssh (jupyter elyra install "
+            '--remote-hosts=...), or set "impersonates": true in the config of its process_proxy if its command itself '
+            "changes the user."
+        )
+
     async def _leave(self, host: str, error: HostError) -> None:
         """Give a host back that could not take the launch."""
         self.log.warning("Kernel %s could not be started on a host. %s", self.kernel_id, error)
-        if error.lasting:
+        if error.lasting and not (error.of_user and self.settings.impersonation_enabled):
             HostChoice.shared().failed(host)
+        await self._give_back()
+
+    async def _give_back(self) -> None:
         if isinstance(self.command, RemoteCommand):
             await self.command.terminate()
         self.command = None
@@ -237,6 +267,8 @@ class DistributedProcessProxy(RemoteProcessProxy):
             content = json.loads(await self.command.read(self._connection_file))
         except ValueError as error:
             raise LaunchError(f"Host {self.host}: the connection file is damaged: {error}") from error
+        if not isinstance(content, dict) or not all(isinstance(content.get(name), int) for name in port_names):
+            raise LaunchError(f"Host {self.host}: the connection file has no ports.")
         return {**content, **{name: info[name] for name in ("ip", "pid", "pgid") if name in info}}
 
     @property
@@ -248,11 +280,15 @@ class DistributedProcessProxy(RemoteProcessProxy):
         return f"kernel-{self.kernel_id}.json"
 
     def _tunnels(self) -> bool:
-        own = self.proxy_config.get("enable_tunneling")
+        return self._flag("enable_tunneling", bool(self.settings.enable_tunneling))
+
+    def _flag(self, name: str, fallback: bool = False) -> bool:
+        """Return what the kernelspec's stanza says of something that is on or off."""
+        own = self.proxy_config.get(name)
         if own is None:
-            return bool(self.settings.enable_tunneling)
+            return fallback
         try:
-            return parse_bool(str(own), "enable_tunneling")
+            return parse_bool(str(own), name)
         except ValueError as error:
             raise LaunchError(f"process_proxy: {error}") from error
 

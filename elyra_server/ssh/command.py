@@ -20,7 +20,7 @@ from elyra_server.launchers import quote_lines
 from elyra_server.processes import KEPT_LINES, describe_end
 from elyra_server.service import in_thread
 from elyra_server.ssh.connections import Connection
-from elyra_server.ssh.errors import HostError
+from elyra_server.ssh.errors import HostError, SilenceError
 from elyra_server.ssh.pack import LAUNCHER, Pack
 from elyra_server.ssh.session import Session
 
@@ -62,7 +62,6 @@ class RemoteCommand:
         self.ended: asyncio.Future[int] = self._loop.create_future()
         self._arrived: asyncio.Future[None] = self._loop.create_future()
         self._session: Session | None = None
-        self._over = asyncio.Event()
 
     @property
     def running(self) -> bool:
@@ -95,8 +94,7 @@ class RemoteCommand:
         }
         self.relay = (order["relay"], 0)
         transport = await self.connection.transport()
-        await self.connection.sessions.acquire()
-        try:
+        async with self.connection.starts:
             self._session = Session(
                 transport,
                 self._python,
@@ -106,15 +104,13 @@ class RemoteCommand:
                 lambda line: self._call(self._lines.append, line),
                 lambda outcome: self._call(self._session_over, outcome),
             )
-        except BaseException:
-            self.connection.sessions.release()
-            raise
-        self._session.start()
-        try:
-            await self._await_arrival()
-        except BaseException:
-            await self.listen_no_more()
-            raise
+            self._session.start()
+            try:
+                await self._await_arrival()
+            except BaseException:
+                await self.listen_no_more()
+                raise
+            await self.connection.listen(self._session)
 
     async def _await_arrival(self) -> None:
         deadline = time.monotonic() + ARRIVAL_LIMIT
@@ -126,7 +122,7 @@ class RemoteCommand:
                 self._arrived.result()
                 return
             if self.connection.silent:
-                raise HostError(
+                raise SilenceError(
                     f"Host {self.connection.target}: it stopped to answer while the launch was on its way there. "
                     "Check that the host is up, and the network between."
                 )
@@ -186,9 +182,9 @@ class RemoteCommand:
             if not answer.done():
                 answer.set_result(value)
 
-        try:
+        async def ask() -> dict[str, Any]:
             transport = await self.connection.transport()
-            async with self.connection.sessions:
+            async with self.connection.orders:
                 session = Session(
                     transport,
                     self._python,
@@ -200,9 +196,12 @@ class RemoteCommand:
                 )
                 session.start()
                 try:
-                    return await asyncio.wait_for(answer, END_LIMIT)
+                    return await answer
                 finally:
                     await in_thread(session.close)
+
+        try:
+            return await asyncio.wait_for(ask(), END_LIMIT)
         except (HostError, asyncio.TimeoutError) as error:
             log.warning("Host %s cannot be asked about a launch: %s", self.connection.target, error or "no answer")
             return {}
@@ -227,8 +226,6 @@ class RemoteCommand:
 
     def _session_over(self, outcome: int | Exception | None) -> None:
         """Note the end of the session: of no importance once the launch command was started."""
-        self.connection.sessions.release()
-        self._over.set()
         target = self.connection.target
         if isinstance(outcome, Exception):
             self._fail(
@@ -238,20 +235,25 @@ class RemoteCommand:
         elif outcome == 127:
             self._fail(
                 f"Host {target}: there is no {self._python}. Install Python 3.8 or later there, or name it in the "
-                f"kernelspec (jupyter elyra install --python=FILE, PYSPARK_PYTHON).{self._quote()}"
+                f"kernelspec (jupyter elyra install --python=FILE, PYSPARK_PYTHON).{self._quote()}",
+                lasting=False,
             )
         elif any("is too old: 3.8" in line for line in self.lines):
             self._fail(
                 f"Host {target}: {self.lines[-1]}. Install a newer one there, or name one in the kernelspec "
-                "(jupyter elyra install --python=FILE, PYSPARK_PYTHON)."
+                "(jupyter elyra install --python=FILE, PYSPARK_PYTHON).",
+                lasting=False,
             )
         else:
             end = "the connection was closed" if outcome is None else f"it {describe_end(outcome)}"
-            self._fail(f"Host {target}: the shell of {target.user} did not start {self._python}; {end}.{self._quote()}")
+            self._fail(
+                f"Host {target}: the shell of {target.user} did not start {self._python}; {end}.{self._quote()}",
+                of_user=True,
+            )
 
-    def _fail(self, message: str, *, lasting: bool = True) -> None:
+    def _fail(self, message: str, *, lasting: bool = True, of_user: bool = False) -> None:
         if not self._arrived.done():
-            self._arrived.set_exception(HostError(message, lasting=lasting))
+            self._arrived.set_exception(HostError(message, lasting=lasting, of_user=of_user))
             self._arrived.exception()  # the one who waited may be gone
 
     def _quote(self) -> str:

@@ -30,8 +30,9 @@ T = TypeVar("T")
 IDLE = 10.0
 """Seconds for which a connection stays without a kernel on its host."""
 
-SESSIONS = 8
-"""Launches at a time over one connection; sshd's MaxSessions is 10 by default."""
+STARTS, ORDERS, LISTENERS = 3, 2, 5
+"""How many sessions a connection has at a time: for launches that begin, for questions and ends, and for the output of
+launches that are not decided. sshd's MaxSessions is 10 by default."""
 
 PULSE = 2.0
 """Seconds between two questions to a host whether it is there."""
@@ -90,15 +91,16 @@ class Connection:
     ----------
     target : Target
         Where it is.
-    sessions : asyncio.Semaphore
-        To be held while a command runs there.
+    starts, orders : asyncio.Semaphore
+        To be held while a launch begins there, and while something else is asked.
     """
 
     _all: ClassVar[dict[Target, Connection]] = {}
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.sessions = asyncio.Semaphore(SESSIONS)
+        self.starts, self.orders = asyncio.Semaphore(STARTS), asyncio.Semaphore(ORDERS)
+        self._listeners: list[Session] = []
         self._users = 0
         self._transport: paramiko.Transport | None = None
         self._login: Login | None = None
@@ -109,6 +111,7 @@ class Connection:
         self._awake = asyncio.Event()
         self._awake.set()
         self._problem = ""
+        self._failure: tuple[HostError | None, float] = None, 0.0
         # What has to go when this connection gets a successor.
         self._python = ""
         self._sshd = (0, 0)
@@ -159,12 +162,19 @@ class Connection:
                 await asyncio.wait_for(self._awake.wait(), LIMIT)
             if self.silent:
                 raise HostError(self._problem or f"Host {self.target}: it does not answer.")
+        asked = time.monotonic()
         async with self._connecting:
             if not self.open:
+                failure, failed = self._failure
+                if failure is not None and failed >= asked:  # the attempt that all of these waited for
+                    raise HostError(str(failure), lasting=failure.lasting, of_user=failure.of_user)
                 await self._close()
                 self._login = Login(self.target)
                 try:
                     await self._use(await self._log_in(self._login))
+                except HostError as error:
+                    self._failure = error, time.monotonic()
+                    raise
                 finally:
                     if self._transport is None:
                         await self._close()
@@ -193,6 +203,13 @@ class Connection:
         """Note which process of sshd a connection has on the host."""
         if transport is self._transport and isinstance(sshd, list) and len(sshd) == 2:
             self._python, self._sshd = python, (int(sshd[0]), int(sshd[1]))
+
+    async def listen(self, session: Session) -> None:
+        """Keep a session for the output of a launch that began; one that is too many takes the place of the oldest."""
+        self._listeners = [each for each in self._listeners if each.is_alive()]
+        self._listeners.append(session)
+        while len(self._listeners) > LISTENERS:
+            await in_thread(self._listeners.pop(0).close)
 
     async def local_address(self) -> str:
         """Return the address of this server that the host sees; empty where something is in between."""

@@ -12,8 +12,15 @@ class HostError(LaunchError):
     ----------
     lasting : bool
         Whether the next launches had better pass it over for a while.
+    of_user : bool
+        Whether that holds for launches of the same user alone, where each user has a login of their own.
     """
 
-    def __init__(self, message: str, *, lasting: bool = True) -> None:
+    def __init__(self, message: str, *, lasting: bool = True, of_user: bool = False) -> None:
         super().__init__(message)
         self.lasting = lasting
+        self.of_user = of_user
+
+
+class SilenceError(HostError):
+    """The host stopped to answer in the middle of something; it may be back in a moment."""

@@ -47,7 +47,8 @@ class HostChoice:
         tried: set[str] = set()
         while left := [host for host in hosts if host not in tried]:
             well = [host for host in left if self._failed.get(host, 0.0) <= time.monotonic()]
-            choice = self._choose(tuple(hosts), well, algorithm) if well else min(left, key=self._failed.__getitem__)
+            # Where none is well, all are alike: launches must not pile up on the one that failed first.
+            choice = self._choose(tuple(hosts), well or left, algorithm)
             tried.add(choice)
             yield choice
 

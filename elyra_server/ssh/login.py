@@ -266,6 +266,7 @@ def authenticate(transport: paramiko.Transport, target: Target) -> None:
         "(ELYRA_REMOTE_USER) or key (IdentityFile in ~/.ssh/config), or, where nobody is impersonated, set "
         "ELYRA_REMOTE_PWD.",
         lasting=no_ticket is None or no_ticket.lasting,
+        of_user=True,
     )
 
 

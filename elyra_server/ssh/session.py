@@ -18,6 +18,8 @@ from elyra_server.ssh.pack import landing_source
 NEXT_TRY = 0.2
 """Seconds after which a host that allows no more sessions than there are is asked again."""
 
+STATUS_LIMIT = 1.0
+
 ANSWER_LIMIT = 4.5
 """Seconds for the answer of a host that there is a connection to."""
 
@@ -82,7 +84,7 @@ class Session(threading.Thread):
         self.denied = False
 
     def run(self) -> None:
-        outcome: int | Exception | None
+        outcome: int | Exception | None = None
         try:
             self._open()
             self._send()
@@ -92,7 +94,7 @@ class Session(threading.Thread):
             outcome = error
         finally:
             self.close()
-        self._on_end(outcome)
+            self._on_end(outcome)
 
     def close(self) -> None:
         """End the session; what was started stays."""
@@ -113,10 +115,14 @@ class Session(threading.Thread):
                 if self._closed.wait(NEXT_TRY):
                     raise
         self.denied = False
+        if self._closed.is_set():  # the launch was given up meanwhile: its order must not arrive
+            raise EOFError("it was given up")
         self._channel.set_combine_stderr(True)
         self._channel.exec_command(self._command)
 
     def _send(self) -> None:
+        if self._closed.is_set():
+            raise EOFError("it was given up")
         try:
             self._channel.sendall(self._payload)
             self._channel.shutdown_write()
@@ -143,7 +149,8 @@ class Session(threading.Thread):
             self._on_line(text)
 
     def _exit_code(self) -> int | None:
-        # It came before the end of the output, if it came.
+        # It may come a little after the end of the output, if it comes.
+        self._channel.status_event.wait(STATUS_LIMIT)
         code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
         return None if code < 0 else int(code)
 

@@ -10,6 +10,7 @@ launchers know.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import errno
 import logging
@@ -29,6 +30,9 @@ from elyra_server.ssh.streams import NoWayError, Stream, close
 
 OPEN_LIMIT = 5.0
 """Seconds in which a connection through the tunnel has to be there."""
+
+NO_ANSWER = concurrent.futures.TimeoutError
+"""The built-in TimeoutError since Python 3.11."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 CHUNK = 65536
@@ -152,6 +156,7 @@ class ReverseForward:
         while True:
             if self._transport is not None:
                 await in_thread(self._transport.join)
+                self._transport = None
                 log.warning("The connection to host %s broke; it is made again.", self._connection.target)
             try:
                 async with self._asking:
@@ -257,7 +262,7 @@ class Forward:
             waiting = asyncio.run_coroutine_threadsafe(self._connection.transport(), self._loop)
             transport = waiting.result(2 * OPEN_LIMIT)
             return transport.open_channel("direct-tcpip", (ip, port), (LOOPBACK, 0), timeout=OPEN_LIMIT)
-        except (HostError, paramiko.SSHException, EOFError, OSError, TimeoutError, RuntimeError) as error:
+        except (HostError, paramiko.SSHException, EOFError, OSError, NO_ANSWER, RuntimeError) as error:
             raise NoWayError(str(error) or type(error).__name__) from error
 
     def _end(self) -> None:

@@ -154,7 +154,7 @@ def test_authorized_users(server):
 
 def test_impersonation_refuses_root_and_reaches_the_launch(make_server):
     server = make_server(ELYRA_IMPERSONATION_ENABLED="true")
-    server.spec("python_launcher")
+    server.spec("python_launcher", process_proxy={"class_name": DISTRIBUTED, "config": {"impersonates": True}})
     for name in ("root", "ROOT", "root@EXAMPLE.ORG"):
         assert server.fail("python_launcher", KERNEL_USERNAME=name)[0] == 403
     for nobody in ({}, {"KERNEL_USERNAME": ""}):
@@ -164,6 +164,13 @@ def test_impersonation_refuses_root_and_reaches_the_launch(make_server):
     socket = server.socket(kernel_id)
     assert socket.run("import os; print(os.environ.get('ELYRA_IMPERSONATION_ENABLED'))") == "True\n"
     socket.close()
+
+
+def test_impersonation_starts_nothing_as_the_server_s_user(make_server):
+    server = make_server(ELYRA_IMPERSONATION_ENABLED="true")
+    server.spec("python_launcher")
+    status, message, _ = server.fail("python_launcher", KERNEL_USERNAME="alice")
+    assert status == 500 and "impersonates" in message and "--remote-hosts" in message
 
 
 def test_impersonation_refuses_the_server_s_own_user_who_is_not_listed(make_server):

@@ -9,6 +9,8 @@ import sys
 from client import Kernel
 from front import Front, nothing_left, until
 
+from elyra_server.ssh.hosts import HostChoice
+
 
 def test_a_kernel_on_another_host_behaves_as_any_other(start, w1):
     kernel = start("w1", KERNEL_GREETING="hello there")
@@ -82,7 +84,8 @@ def test_a_client_chooses_among_the_hosts_and_no_other(start, server):
     kernel = start("spread", KERNEL_REMOTE_HOST="w2")
     assert kernel.value("import os; print(os.uname().nodename)") == "w2"
     error, _ = server.fail("spread", KERNEL_REMOTE_HOST="elsewhere.example")
-    assert "KERNEL_REMOTE_HOST='elsewhere.example' is not one of the hosts: w1, w2, w3" in error.message
+    assert error.status == 400
+    assert "KERNEL_REMOTE_HOST='elsewhere.example' is not one of this kernelspec's hosts" in error.message
 
 
 def test_this_host_is_started_on_without_ssh(start, server, w1):
@@ -134,3 +137,31 @@ def test_output_of_the_launch_is_kept_on_the_host(hosts, tmp_path, w1):
         until(lambda: "written by the kernel" in log.read_text())
         assert log.name == f"kernel-{kernel.id}.log"
         assert oct(log.stat().st_mode)[-3:] == "600"
+
+
+def test_where_no_host_is_well_launches_still_spread():
+    choice = HostChoice()
+    for name in ("a", "b", "c"):
+        choice.failed(name)
+    assert [next(choice.candidates(["a", "b", "c"], "round-robin")) for _ in range(4)] == ["a", "b", "c", "a"]
+
+
+def test_what_a_cell_leaves_behind_ends_with_its_kernel(start, w1):
+    kernel = start("w1")
+    kernel.value("import subprocess; subprocess.Popen(['sleep', '4242'], start_new_session=True).pid")
+    assert any("4242" in line for line in w1.processes())
+    kernel.delete()
+    assert nothing_left(w1)
+
+
+def test_a_tmp_where_nothing_can_be_executed_is_no_obstacle(start, w1):
+    w1.run("mount", "-o", "remount,noexec", "/tmp")
+    try:
+        kernel = start("w1")
+        assert kernel.value("import os; print(os.uname().nodename)") == "w1"
+        kernel.delete()
+        assert nothing_left(w1)
+        home = w1.directory / "root" / ".cache"
+        until(lambda: not list(home.glob("elyra-landing-*")))
+    finally:
+        w1.run("mount", "-o", "remount,exec", "/tmp")
