@@ -60,7 +60,6 @@ class Driver:
         self._signals = signals
         self._connection_file = connection_file
         self._spark_mode = spark_mode
-        self._interrupting: Task | None = None
 
     def run(self, options: list[str]) -> int:
         """Run Toree to its end and return the exit code."""
@@ -85,15 +84,8 @@ class Driver:
                 return self._returned(toree, exits)
 
     def _interrupt(self, jvm: ToreeJvm) -> None:
-        """Interrupt the cell, once; in a thread, as a cell that starts Spark is waited for."""
-        if self._interrupting is None or self._interrupting.over:
-            self._interrupting = Task(lambda: self._interrupt_now(jvm), lambda: None)
-
-    def _interrupt_now(self, jvm: ToreeJvm) -> None:
-        try:
-            jvm.interrupt()
-        except Exception as error:  # noqa: BLE001 - a context that stops meanwhile, a JVM that goes: no end of the kernel
-            print(f"elyra_launcher: the interrupt did not work: {error}", file=sys.stderr, flush=True)
+        """Interrupt the cell; in a thread, as the compiler, or Spark that starts, is waited for."""
+        Task(lambda: self._try(jvm.interrupt, "the interrupt did not work"), lambda: None)
 
     def _watch_exit(self, jvm: ToreeJvm) -> int:
         """Return a descriptor that can be read when the JVM exits, or is gone."""
@@ -111,15 +103,17 @@ class Driver:
             time.sleep(READY_INTERVAL)
         for port in ports:
             port.close()
-        try:
-            jvm.take_over()
-        except Exception as error:  # noqa: BLE001 - a Toree that is built otherwise; its cells run all the same
-            print(f"elyra_launcher: interrupts and sys.exit do not work: {error}", file=sys.stderr, flush=True)
+        # A Toree that is built otherwise runs its cells all the same. What is wrong with Spark the first of them shows.
+        self._try(jvm.mend, "cells may stay without an answer")
+        self._try(jvm.take_over, "interrupts and sys.exit do not work")
         if self._spark_mode == "eager":
-            try:
-                jvm.make_session()
-            except Exception as error:  # noqa: BLE001 - whatever it was, the first cell that uses Spark shows it
-                print(f"elyra_launcher: Spark could not be started: {error}", file=sys.stderr, flush=True)
+            self._try(jvm.make_session, "Spark could not be started")
+
+    def _try(self, step: Callable[[], None], without: str) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - a context that stops meanwhile, a JVM that goes: no end of the kernel
+            print(f"elyra_launcher: {without}: {error}", file=sys.stderr, flush=True)
 
     def _exited(self, said: bytes) -> int:
         """Return the exit code, now that the JVM exits or is gone without a word."""

@@ -1,20 +1,20 @@
 """The Spark driver's JVM with Toree in it, reached over Py4J: start it, interrupt its cell, notice its exit.
 
-There is no Java code of ours. What has to run inside the JVM while it shuts down is put together from methods that
-are there already, by method handles. Only `elyra_launcher.toree_driver` imports this module.
+Only `elyra_launcher.toree_driver` imports this module.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import time
 from contextlib import suppress
 
 from py4j.protocol import Py4JError, Py4JJavaError
 
 from .spark_driver import CONTAINER_PROPERTIES, _Jvm
+from .toree_handles import Handles, field, field_of_type
+from .toree_interrupts import Interrupts
 from .toree_kernel import ALTERNATE_SIGINT, BUILD_INFO, scala_version, values_of
+from .toree_mends import Mends
 
 TYPE_CHECKING = False  # importing typing would take time and memory
 if TYPE_CHECKING:
@@ -28,19 +28,6 @@ TELL_PRIORITY, WAIT_PRIORITY = 1001, 1000
 
 EXIT_PATIENCE = 20
 """Seconds for which an exiting JVM waits for the launcher's end."""
-
-INTERRUPT_PATIENCE = 2.0
-"""Seconds that an interrupted cell has to end by itself; then its thread is stopped by force."""
-
-STOP_PATIENCE = 1.0
-END_INTERVAL = 0.01
-LOOK_INTERVAL = 0.1
-
-UNSTOPPABLE = re.compile(
-    r"(?!\$line).*\.<clinit>|org\.apache\.spark\.SparkContext\.<init>|scala\.tools\.nsc\.Global\$Run\."
-)
-"""Where a thread is never stopped by force: what it is building there would stay broken for good. A cell's own code is
-no such place, though it is run by the initialiser of a class (``$line12...``)."""
 
 
 class ToreeError(Exception):
@@ -60,7 +47,8 @@ class ToreeJvm(_Jvm):
         super().__init__(environ)
         self._in_container = "CONTAINER_ID" in environ and os.path.isfile(CONTAINER_PROPERTIES)
         self._signal = "USR2"
-        self._interpreter: Any = None
+        self._handles = Handles(self.java)
+        self._interrupts: Interrupts | None = None
         self._asked_early = False
 
     # -- start
@@ -68,15 +56,16 @@ class ToreeJvm(_Jvm):
     def prepare(self) -> None:
         """Set right in the JVM what Toree would trip over."""
         # Whichever thread is the first to use Spark: this has to be done in one that has a class loader.
-        self._class("org.apache.spark.package$")
+        self._handles.kind("org.apache.spark.package$")
         with suppress(Py4JError, TypeError):  # Java 8 has no modules
             # Toree looks for its magics by reflection on jar files, which Java forbids since 16.
-            module = self._class("java.util.jar.JarFile").getModule()
+            module = self._handles.kind("java.util.jar.JarFile").getModule()
             opens = module.getClass().getDeclaredMethod(
-                "implAddOpensToAllUnnamed", self._array("java.lang.Class", [self._class("java.lang.String")])
+                "implAddOpensToAllUnnamed",
+                self._handles.array("java.lang.Class", [self._handles.kind("java.lang.String")]),
             )
             opens.setAccessible(True)
-            opens.invoke(module, self._array("java.lang.Object", ["java.util.jar"]))
+            opens.invoke(module, self._handles.array("java.lang.Object", ["java.util.jar"]))
         self._keep_key_out_of_log()
 
     def check(self) -> None:
@@ -113,7 +102,7 @@ class ToreeJvm(_Jvm):
         """
         self._signal = (values_of(ALTERNATE_SIGINT, options) or [self._signal])[-1]
         try:
-            self.java.org.apache.toree.Main.main(self._array("java.lang.String", options))
+            self.java.org.apache.toree.Main.main(self._handles.array("java.lang.String", options))
         except Py4JJavaError as error:
             raise ToreeError(f"Toree ended with {words_of(error)}") from error
         except Py4JError as error:  # the JVM is gone
@@ -123,22 +112,44 @@ class ToreeJvm(_Jvm):
         """Whether Toree is up: it ends its start by forbidding cells to exit."""
         return self.java.java.lang.System.getSecurityManager() is not None
 
+    def mend(self) -> None:
+        """Mend Toree; it has to be up."""
+        mends = Mends(self.java, field(self._handler(), "$outer"))
+        mends.send_in_order()
+        mends.answer_always()
+
     def take_over(self) -> None:
         """Take over what Toree does when it is interrupted, and let a cell end the kernel by ``sys.exit``.
 
-        Toree would refuse the latter. The handler of its signal is what knows its interpreter.
+        Toree would refuse the latter.
         """
-        handler = self._handle(self._signal, self.java.sun.misc.SignalHandler.SIG_IGN)
-        self._handle(self._signal, handler)
-        self._interpreter = _field_of_type(handler, "org.apache.toree.interpreter.Interpreter")
+        interpreter = field_of_type(self._handler(), "org.apache.toree.interpreter.Interpreter")
+        self._interrupts = Interrupts(self, interpreter)
         self.java.java.lang.System.setSecurityManager(None)
         if self._asked_early:
             self.interrupt()
+
+    def interrupt(self) -> None:
+        """Interrupt the cell that runs.
+
+        Toree's own way asks for the SparkContext first: it waits for one that is being made, makes one where there is
+        none, and does nothing where that fails.
+        """
+        if self._interrupts is None:
+            self._asked_early = True  # its ports answer already, but Toree is not quite up
+        else:
+            self._interrupts.interrupt()
 
     def make_session(self) -> None:
         """Make Spark's session as Toree would on its first use."""
         conf = self.java.org.apache.spark.SparkConf().setIfMissing("spark.submit.deployMode", "client")
         self.java.org.apache.spark.sql.SparkSession.builder().config(conf).getOrCreate()
+
+    def _handler(self) -> Any:
+        """Return Toree's handler of its signal, which knows its parts."""
+        handler = self._handle(self._signal, self.java.sun.misc.SignalHandler.SIG_IGN)
+        self._handle(self._signal, handler)
+        return handler
 
     def _keep_key_out_of_log(self) -> None:
         with suppress(Py4JError, TypeError):  # Spark 3.3 and later; before there is log4j 1
@@ -164,11 +175,11 @@ class ToreeJvm(_Jvm):
         self._pipe = self.java.java.io.FileOutputStream(pipe)
         hooks = self.java.org.apache.hadoop.util.ShutdownHookManager.get()
         seconds = self.java.java.util.concurrent.TimeUnit.SECONDS
-        tell = self._runnable(self._pipe, "write", 1)
+        tell = self._handles.runnable(self._pipe, "write", 1)
         hooks.addShutdownHook(tell, TELL_PRIORITY, 1, seconds)
         launcher = self._thread_of_launcher()
         if launcher is not None:
-            hooks.addShutdownHook(self._runnable(launcher, "join"), WAIT_PRIORITY, EXIT_PATIENCE, seconds)
+            hooks.addShutdownHook(self._handles.runnable(launcher, "join"), WAIT_PRIORITY, EXIT_PATIENCE, seconds)
         if self._in_container:
             # YARN ends a container by SIGTERM, also one that took too much memory: that is no exit.
             self._handle("TERM", self.java.sun.misc.SignalHandler.SIG_DFL)
@@ -187,105 +198,10 @@ class ToreeJvm(_Jvm):
                 return entry.getKey()
         return None
 
-    def _runnable(self, target: Any, method: str, *numbers: int) -> Any:
-        """Return a Runnable that calls a method of an object, which returns nothing, with numbers."""
-        lang = self.java.java.lang
-        types = self._array("java.lang.Class", [lang.Integer.TYPE for _ in numbers])
-        kind = lang.invoke.MethodType.methodType(lang.Void.TYPE, types)
-        handle = lang.invoke.MethodHandles.publicLookup().findVirtual(target.getClass(), method, kind)
-        bound = lang.invoke.MethodHandles.insertArguments(
-            handle, 0, self._array("java.lang.Object", [target, *numbers])
-        )
-        return lang.invoke.MethodHandleProxies.asInterfaceInstance(self._class("java.lang.Runnable"), bound)
-
-    # -- interrupt
-
-    def interrupt(self) -> None:
-        """Interrupt the cell that runs, and cancel its Spark jobs; without one nothing happens.
-
-        Toree's own way asks for the SparkContext first: it waits for one that is being made, makes one where there is
-        none, and does nothing where that fails. Here only a cell that makes the SparkContext itself is waited for: half
-        of one would be of no use, and stay.
-        """
-        if self._interpreter is None:
-            self._asked_early = True  # its ports answer already, but Toree is not quite up
-            return
-        try:
-            manager = self._interpreter.taskManager()
-        except Py4JError:  # SQL has none: its cell ends with its job
-            self._end_jobs(self._active_jobs())
-            return
-        running = manager.executor()
-        if not running.isDefined() or running.get().getActiveCount() == 0:
-            return
-        cell = running.get()
-        threads = self._threads_of_cells()
-        while self._make_context(threads):
-            time.sleep(LOOK_INTERVAL)
-        jobs = self._active_jobs()
-        manager.restart()  # interrupts the threads; the next cell gets new ones
-        self._end_jobs(jobs)
-        limit = time.monotonic() + INTERRUPT_PATIENCE
-        while not cell.isTerminated() and time.monotonic() < limit:
-            # What runs now was started by the cell that ends: the next one is not even compiled.
-            jobs = self._end_jobs(self._active_jobs(), jobs)
-            time.sleep(END_INTERVAL)
-        if not cell.isTerminated():
-            self._stop(threads)
-
     def _handle(self, name: str, handler: Any) -> Any:
         """Set the handler of a signal and return the one before."""
         signals = self.java.sun.misc.Signal
         return signals.handle(signals(name), handler)
-
-    def _active_jobs(self) -> set[int]:
-        context = self.context()
-        return set() if context is None else set(context.statusTracker().getActiveJobIds())
-
-    def _end_jobs(self, jobs: set[int], before: set[int] = frozenset()) -> set[int]:  # type: ignore[assignment]
-        """Cancel jobs that were not cancelled before, with their tasks; return all that were."""
-        for job in jobs - before:
-            with suppress(Py4JError):
-                self._end_job(self.context(), job)
-        return jobs | before
-
-    def _end_job(self, context: Any, job: int) -> None:
-        # A task that sleeps, or waits, would keep its core: Spark interrupts only those of jobs that say so.
-        active = context.dagScheduler().jobIdToActiveJob().get(job)
-        if active.isDefined():
-            active.get().properties().setProperty("spark.job.interruptOnCancel", "true")
-        context.cancelJob(job)
-
-    def _threads_of_cells(self) -> list[Any]:
-        threads = self.java.java.lang.Thread.getAllStackTraces().keySet()
-        return [thread for thread in threads if thread.getName().startswith("task-manager-")]
-
-    def _make_context(self, threads: Sequence[Any]) -> bool:
-        """Whether one of these threads is making the SparkContext."""
-        return any(
-            frame.getClassName() == "org.apache.spark.SparkContext" and frame.getMethodName() == "<init>"
-            for thread in threads
-            for frame in thread.getStackTrace()
-        )
-
-    def _stop(self, threads: Sequence[Any]) -> None:
-        """Stop by force what does not look whether it was interrupted, such as a tight loop."""
-        for thread in threads:
-            frames = [f"{frame.getClassName()}.{frame.getMethodName()}" for frame in thread.getStackTrace()]
-            if not any(UNSTOPPABLE.match(frame) for frame in frames):
-                with suppress(Py4JError):  # Java 20 and later cannot
-                    thread.stop()
-
-    # -- small things
-
-    def _class(self, name: str) -> Any:
-        return self.java.java.lang.Class.forName(name)
-
-    def _array(self, kind: str, values: Sequence[Any]) -> Any:
-        array = self.java.java.lang.reflect.Array.newInstance(self._class(kind), len(values))
-        for index, value in enumerate(values):
-            array[index] = value
-        return array
 
 
 def binary(version: str) -> str:
@@ -301,12 +217,3 @@ def words_of(error: Py4JJavaError) -> str:
         lines.append(f"caused by {cause.toString()}")
         cause = cause.getCause()
     return "\n".join(lines)
-
-
-def _field_of_type(target: Any, name: str) -> Any:
-    """Return the value of an object's first field of a type, whatever its name is."""
-    for field in target.getClass().getDeclaredFields():
-        if field.getType().getName() == name:
-            field.setAccessible(True)
-            return field.get(target)
-    return None

@@ -202,7 +202,7 @@ def test_every_module_has_the_syntax_of_python_3_8(path):
 
 
 # Is imported in the process that talks to Spark's JVM only, where py4j is.
-NEEDS_PY4J = {"toree_jvm"}
+NEEDS_PY4J = {"toree_interrupts", "toree_jvm"}
 MODULES = {path.stem for path in (ROOT / "elyra_launcher").glob("[!_]*.py")}
 
 

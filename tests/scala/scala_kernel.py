@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import queue
 import signal
 import socket
 import time
@@ -62,48 +64,45 @@ class Kernel:
     def send(self, code: str) -> str:
         return str(self.client.execute(code))
 
-    def result(self, request: str, on_output: Callable[[], object] | None = None) -> tuple[str, str]:
-        """Return status and text of a cell: what it printed, and its error. Toree sends them in any order.
-
-        Results are left out: after an error Toree shows one of its own with the next cell.
-        """
-        text, status = "", ""
-        reply = None
-        deadline = time.monotonic() + LIMIT
-        while reply is None:
-            assert time.monotonic() < deadline, self.launch.text
-            text += self._text(request, 0.05, on_output)
-            while self.client.shell_channel.msg_ready():
-                message = self.client.get_shell_msg(timeout=1)
-                if message["parent_header"].get("msg_id") == request:
-                    reply = message["content"]
-        status = reply["status"]
-        if status == "error":
-            text += f"{reply['ename']}: {reply['evalue']}"
-        return status, text + self._text(request, 0.3, None)
-
-    def _text(self, request: str, limit: float, on_output: Callable[[], object] | None) -> str:
-        import queue
-
+    def result(
+        self, request: str, on_output: Callable[[], object] | None = None, on_input: Callable[[], object] | None = None
+    ) -> tuple[str, str]:
+        """Return status and text of a cell: what it printed until it was over, and its error."""
         text = ""
-        while True:
-            try:
-                message: dict[str, Any] = self.client.get_iopub_msg(timeout=limit)
-            except queue.Empty:
-                return text
-            content = message["content"]
-            if message["parent_header"].get("msg_id") != request:
-                continue
-            if message["msg_type"] == "stream":
-                text += content["text"]
-                if on_output is not None:
+        state = ""
+        deadline = time.monotonic() + LIMIT
+        while state != "idle":
+            with contextlib.suppress(queue.Empty):
+                message: dict[str, Any] = self.client.get_iopub_msg(timeout=0.5)
+                kind, content = message["msg_type"], message["content"]
+                if message["parent_header"].get("msg_id") != request:
+                    continue
+                state = content.get("execution_state", state)
+                text += content["text"] if kind == "stream" else ""
+                if kind == "execute_result":
+                    self.last_result = content["data"].get("text/plain", "")
+                if kind == "stream" and on_output is not None:
                     on_output()
-            elif message["msg_type"] == "execute_result":
-                self.last_result = content["data"].get("text/plain", "")
+                if kind == "execute_input" and on_input is not None:
+                    on_input()
+            assert time.monotonic() < deadline, self.launch.text
+        reply = self._reply(request)
+        if reply["status"] == "error":
+            text += f"{reply['ename']}: {reply['evalue']}"
+        return reply["status"], text
 
-    def run(self, code: str, on_output: Callable[[], object] | None = None) -> tuple[str, str]:
-        """Run a cell and return its status and text; `on_output` is called for each thing it prints."""
-        return self.result(self.send(code), on_output)
+    def _reply(self, request: str) -> dict[str, Any]:
+        while True:
+            message: dict[str, Any] = self.client.get_shell_msg(timeout=LIMIT)
+            if message["parent_header"].get("msg_id") == request:
+                return dict(message["content"])
+
+    def run(self, code: str, **hooks: Callable[[], object]) -> tuple[str, str]:
+        """Run a cell and return its status and text.
+
+        `on_output` is called for each thing it prints, `on_input` when Toree begins with it.
+        """
+        return self.result(self.send(code), **hooks)
 
     def do(self, code: str) -> None:
         """Run a cell that has to succeed."""
@@ -112,12 +111,8 @@ class Kernel:
 
     def value(self, code: str) -> str:
         """Return what a cell prints that has to succeed."""
-        request = self.send(code)
-        status, text = self.result(request)
+        status, text = self.run(code)
         assert status == "ok", text
-        deadline = time.monotonic() + LIMIT
-        while not text and time.monotonic() < deadline:  # Toree may answer before it has sent what was printed
-            text = self._text(request, 0.1, None)
         return text.strip()
 
     def shut_down(self) -> None:

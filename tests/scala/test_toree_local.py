@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import pytest
 from launching import server_arguments
@@ -32,9 +33,29 @@ def test_an_interrupt_before_spark_ends_the_cell_and_leaves_the_kernel_usable(ke
     assert kernel.value("println(6 * 7)") == "42"
 
 
-def test_an_interrupt_without_a_cell_is_forgotten(kernel):
+def test_an_interrupt_without_a_cell_leaves_the_kernel_usable(kernel):
     kernel.interrupt()
-    assert kernel.value('Thread.sleep(300); println("done")') == "done"
+    status, text = kernel.run('Thread.sleep(300); println("done")')  # it may still be under way, and meet this cell
+    assert (status, text.strip()) == ("ok", "done") or (status == "error" and "InterruptedException" in text)
+    assert kernel.value("println(6 * 7)") == "42"
+
+
+def test_an_interrupt_while_a_cell_is_compiled_ends_it_and_leaves_the_kernel_usable(kernel):
+    classes = "".join(f"case class C{number}(a: Int, b: String)\n" for number in range(40))
+    status, text = kernel.run(classes + SLEEP, on_input=kernel.interrupt)
+    assert status == "error" and "InterruptedException" in text
+    assert kernel.value("println(6 * 7)") == "42"
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.05, 0.1, 0.2, 0.4])
+@pytest.mark.parametrize("cell", ['println("short")', 'throw new Exception("short")', 'val x: Int = "short"'])
+def test_an_interrupt_at_any_moment_leaves_the_kernel_usable(kernel, cell, wait):
+    status, text = kernel.run(cell, on_input=lambda: threading.Timer(wait, kernel.interrupt).start())
+    assert status in ("ok", "error")
+    assert "short" in text or "InterruptedException" in text
+    status, text = kernel.run("println(6 * 7)")  # which the interrupt may meet
+    assert (status, text.strip()) == ("ok", "42") or (status == "error" and "InterruptedException" in text)
+    assert kernel.value("println(6 * 7)") == "42"
 
 
 @pytest.mark.parametrize("again", range(3))
@@ -59,7 +80,7 @@ def test_spark_is_the_one_of_the_submission(kernel):
 def test_an_interrupt_ends_the_jobs_and_frees_their_cores(kernel, cell, again):
     status, text = kernel.run(cell, on_output=kernel.interrupt)
     assert status == "error", text
-    assert kernel.value("println(sc.statusTracker.getActiveJobIds.length)") == "0"
+    kernel.do("while (sc.statusTracker.getActiveJobIds.nonEmpty) Thread.sleep(10)")  # it lags behind
     assert kernel.value("println(sc.parallelize(0 until 10, 4).sum().toLong)") == "45"
 
 
@@ -69,6 +90,23 @@ def test_state_output_and_errors_are_toree_s(kernel):
     assert "grüße 世界" in kernel.value('println("grüße 世界")')
     status, text = kernel.run('throw new IllegalStateException("no way")')
     assert status == "error" and "no way" in text
+
+
+def test_an_error_that_is_not_shown_is_an_answer_all_the_same(kernel):
+    kernel.do("%ShowOutput off")
+    status, text = kernel.run('throw new IllegalStateException("no way")')
+    assert status == "error" and "%ShowOutput" in text
+    kernel.do("%ShowOutput on")
+    assert kernel.value("println(kept)") == "40"
+
+
+@pytest.mark.parametrize("again", range(3))
+def test_a_cell_is_over_when_all_that_it_printed_is_there(kernel, again):
+    assert len(kernel.value('println("0123456789" * 200000)')) == 2000000
+    for number in range(10):
+        assert kernel.value(f"println({number})") == str(number)
+        kernel.do(f'println("x"); {number}')
+        assert kernel.last_result == str(number)
 
 
 def test_magics_work(kernel, tmp_path):
