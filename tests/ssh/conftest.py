@@ -6,11 +6,9 @@ import contextlib
 
 import pytest
 from client import Kernel, RequestError
-from front import Front
+from front import HOSTS, Front
 
 from demo.hosts import Hosts
-
-HOSTS = ("w1", "w2", "w3")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from demo import ROOT
 from demo.server import Server
 from elyra_server.install import known_kernelspecs, stage
 
+HOSTS = ("w1", "w2", "w3")
+
 
 class Front(Server):
     """A server with a home of its own, for its ``~/.ssh``."""

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 from client import Kernel
-from conftest import HOSTS
-from front import Front, until
+from front import HOSTS, Front, until
 
 KERNELS = 60
 
