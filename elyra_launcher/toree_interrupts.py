@@ -136,9 +136,7 @@ class Interrupts:
             now = self._jobs_so_far()
             running = self._running()
             if not running & cells:
-                now = self._jobs_so_far()
-                # What came before the next cell's code was the interrupted one's.
-                self._end_rest(ended, before if running or self._running() else now)
+                self._end_rest(cells, before, ended)
                 return
             before = now
             self._end_jobs(self._active_jobs(before) - ended, ended)
@@ -149,16 +147,26 @@ class Interrupts:
                 limit += PATIENCE if stopped else 0
             time.sleep(END_INTERVAL)
 
-    def _end_rest(self, ended: set[int], count: int) -> None:
-        """End those of the first jobs that a cell left behind; Spark tells of a job only some time after its start."""
+    def _end_rest(self, cells: set[str], before: int, ended: set[int]) -> None:
+        """End what a cell left behind: the first jobs, and those of the others that are its own, not the next one's."""
+        count = self._jobs_so_far()
         limit = time.monotonic() + REST_PATIENCE
         told = count == 0
         while True:
+            # Spark tells of a job only some time after its start.
             told = told or self._jvm.context().statusTracker().getJobInfo(count - 1) is not None
-            self._end_jobs(self._active_jobs(count) - ended, ended)
+            jobs = self._active_jobs(count) - ended
+            self._end_jobs({job for job in jobs if job < before or self._is_of(job, cells)}, ended)
             if told or time.monotonic() > limit:
                 return
             time.sleep(END_INTERVAL)
+
+    def _is_of(self, job: int, cells: set[str]) -> bool:
+        active = self._jvm.context().dagScheduler().jobIdToActiveJob().get(job)
+        if not active.isDefined():
+            return False
+        lines = str(active.get().callSite().longForm())
+        return "$line" not in lines or any(f"{cell}." in lines for cell in cells)
 
     def _running(self) -> set[str]:
         return {cell for _, cell in self._threads_in() if cell}
