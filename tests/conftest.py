@@ -21,3 +21,12 @@ def pytest_sessionfinish(session, exitstatus):
     if avoided and exitstatus == pytest.ExitCode.OK:
         reporter.write_line(f"Failed, because there are tests that were {' or '.join(avoided)}.", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_runtest_logreport(report):
+    """Say at once why a test failed: a run that is stopped later, or hangs, says nothing more."""
+    if report.failed:
+        lines = report.longreprtext.splitlines()
+        shown = [line for line in lines if line.startswith("E  ")][:12] or lines[-12:]
+        text = "\n".join(line[:300] for line in shown)
+        os.write(2, f"\n{report.nodeid} ({report.when}, {report.duration:.0f} s)\n{text}\n".encode())
