@@ -99,13 +99,15 @@ class Driver:
         return descriptor
 
     def _when_ready(self, jvm: ToreeJvm, ports: list[Any]) -> None:
+        jvm.get_ready()
         while not jvm.ready():
             time.sleep(READY_INTERVAL)
         for port in ports:
             port.close()
         # A Toree that is built otherwise runs its cells all the same. What is wrong with Spark the first of them shows.
+        self._try(jvm.allow_exit, "sys.exit does not work")
         self._try(jvm.mend, "cells may stay without an answer")
-        self._try(jvm.take_over, "interrupts and sys.exit do not work")
+        self._try(jvm.take_over, "interrupts do not work")
         if self._spark_mode == "eager":
             self._try(jvm.make_session, "Spark could not be started")
 

@@ -51,19 +51,22 @@ STOPPABLE = rf"^(?!.*[\[ ]{INITIALISER}){INTERRUPTIBLE[1:]}"
 
 
 class Interrupts:
-    """Interrupts the cells of an interpreter.
+    """Interrupts the cells of Toree; is made before that is up, so that its first cells do not wait.
 
     Parameters
     ----------
     jvm : ToreeJvm
         Where Toree runs.
+
+    Attributes
+    ----------
     interpreter : Interpreter
         Its default one.
     """
 
-    def __init__(self, jvm: ToreeJvm, interpreter: Any) -> None:
+    def __init__(self, jvm: ToreeJvm) -> None:
         self._jvm = jvm
-        self._interpreter = interpreter
+        self.interpreter: Any = None
         self._threads = jvm.companion(jvm.java.org.apache.toree.utils, "TaskManager").DefaultThreadGroup()
         self._handles = Handles(jvm.java)
         self._thread = self._handles.kind("java.lang.Thread")
@@ -81,7 +84,7 @@ class Interrupts:
         Returns when the cell is over, unless it withstands all. May be called by several threads.
         """
         try:
-            executor = self._interpreter.taskManager().executor()
+            executor = self.interpreter.taskManager().executor()
         except Py4JError:  # SQL has none: its cell ends with its job
             self._end_jobs(self._active_jobs(self._jobs_so_far()), set())
             return

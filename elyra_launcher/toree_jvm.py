@@ -48,6 +48,8 @@ class ToreeJvm(_Jvm):
         self._in_container = "CONTAINER_ID" in environ and os.path.isfile(CONTAINER_PROPERTIES)
         self._signal = "USR2"
         self._handles = Handles(self.java)
+        self._mends: Mends | None = None
+        self._tool: Interrupts | None = None
         self._interrupts: Interrupts | None = None
         self._asked_early = False
 
@@ -112,20 +114,26 @@ class ToreeJvm(_Jvm):
         """Whether Toree is up: it ends its start by forbidding cells to exit."""
         return self.java.java.lang.System.getSecurityManager() is not None
 
+    def get_ready(self) -> None:
+        """Make what `mend` and `take_over` need, while Toree starts; they tell what is wrong with it."""
+        with suppress(Exception):
+            self._mends = Mends(self.java)
+            self._tool = Interrupts(self)
+
+    def allow_exit(self) -> None:
+        """Let a cell end the kernel by ``sys.exit``, which Toree would refuse; it has to be up."""
+        self.java.java.lang.System.setSecurityManager(None)
+
     def mend(self) -> None:
         """Mend Toree; it has to be up."""
-        mends = Mends(self.java, field(self._handler(), "$outer"))
-        mends.send_in_order()
-        mends.answer_always()
+        mends = self._mends or Mends(self.java)
+        mends.apply(field(self._handler(), "$outer"))
 
     def take_over(self) -> None:
-        """Take over what Toree does when it is interrupted, and let a cell end the kernel by ``sys.exit``.
-
-        Toree would refuse the latter.
-        """
-        interpreter = field_of_type(self._handler(), "org.apache.toree.interpreter.Interpreter")
-        self._interrupts = Interrupts(self, interpreter)
-        self.java.java.lang.System.setSecurityManager(None)
+        """Take over what Toree does when it is interrupted; it has to be up."""
+        interrupts = self._tool or Interrupts(self)
+        interrupts.interpreter = field_of_type(self._handler(), "org.apache.toree.interpreter.Interpreter")
+        self._interrupts = interrupts
         if self._asked_early:
             self.interrupt()
 

@@ -28,24 +28,36 @@ FLUSH_LIMIT = 60
 
 
 class Mends:
-    """Mends a Toree.
+    """Mends a Toree; is made before that is up, so that its first cells do not wait.
 
     Parameters
     ----------
     java : py4j's view of the JVM
         Where it runs.
-    bootstrap : KernelBootstrap
-        It.
     """
 
-    def __init__(self, java: Any, bootstrap: Any) -> None:
+    def __init__(self, java: Any) -> None:
         self._java = java
-        self._actors = field(bootstrap, "actorSystem").provider().guardian()
-        self._handles = Handles(java)
+        self._handles = handles = Handles(java)
+        nothing = handles.ignore(handles.nothing(), 0, handles.throwable)
+        no_completion = handles.constant(java.scala.Tuple2(0, self._nil()))
+        unknown = handles.constant(java.scala.Tuple2("unknown", ""))
+        self._tasks = (
+            ("execute_request_task", self._error(), handles.caught(self._flush(), nothing)),
+            ("code_complete_task", handles.ignore(no_completion, 0, handles.throwable), None),
+            ("is_complete_task", handles.ignore(unknown, 0, handles.throwable), None),
+        )
 
-    def send_in_order(self) -> None:
+    def apply(self, bootstrap: Any) -> None:
+        """Mend the Toree of a ``KernelBootstrap``."""
+        actors = field(bootstrap, "actorSystem").provider().guardian()
+        interpreter = actors.getSingleChild("interpreter").underlying()
+        for task, answer, after in self._tasks:
+            self._guard(interpreter.getChild(task).underlying().actor(), answer, after)
+        self._send_in_order(actors.getSingleChild("kernel_message_relay").underlying().actor())
+
+    def _send_in_order(self, relay: Any) -> None:
         """Let one actor handle all messages of the IOPub channel; Toree has one for each type."""
-        relay = self._actors.getSingleChild("kernel_message_relay").underlying().actor()
         ways = field(relay, "outgoingSpecialCases")
         for kind in ON_IOPUB:
             ways = ways.updated(kind, "stream")
@@ -53,20 +65,8 @@ class Mends:
         duration = self._java.scala.concurrent.duration.FiniteDuration(SIGNING_LIMIT, self._seconds())
         set_field(relay, "timeout", self._java.akka.util.Timeout(duration))
 
-    def answer_always(self) -> None:
-        """Let cells, completions and the like have an answer also when the interpreter throws something."""
-        tuples, handles = self._java.scala.Tuple2, self._handles
-        after = handles.caught(self._flush(), handles.ignore(handles.nothing(), 0, handles.throwable))
-        self._guard("execute_request_task", self._error(), after)
-        for task, answer in (
-            ("code_complete_task", tuples(0, self._nil())),
-            ("is_complete_task", tuples("unknown", "")),
-        ):
-            self._guard(task, handles.ignore(handles.constant(answer), 0, handles.throwable))
-
-    def _guard(self, task: str, answer: Any, after: Any = None) -> None:
-        """Give one of Toree's tasks an interpreter that gives an answer where its own throws an exception."""
-        actor = self._actors.getSingleChild("interpreter").underlying().getChild(task).underlying().actor()
+    def _guard(self, actor: Any, answer: Any, after: Any) -> None:
+        """Give an actor an interpreter that gives an answer where its own throws an exception."""
         interpreter = field(actor, "interpreter")
         handles = self._handles
         method = handles.kind("java.lang.reflect.Method")

@@ -36,7 +36,7 @@ def test_an_interrupt_before_spark_ends_the_cell_and_leaves_the_kernel_usable(ke
 def test_an_interrupt_without_a_cell_leaves_the_kernel_usable(kernel):
     kernel.interrupt()
     status, text = kernel.run('Thread.sleep(300); println("done")')  # it may still be under way, and meet this cell
-    assert (status, text.strip()) == ("ok", "done") or (status == "error" and "InterruptedException" in text)
+    assert (status, text.strip()) == ("ok", "done") or (status == "error" and "nterrupt" in text)
     assert kernel.value("println(6 * 7)") == "42"
 
 
@@ -52,9 +52,9 @@ def test_an_interrupt_while_a_cell_is_compiled_ends_it_and_leaves_the_kernel_usa
 def test_an_interrupt_at_any_moment_leaves_the_kernel_usable(kernel, cell, wait):
     status, text = kernel.run(cell, on_input=lambda: threading.Timer(wait, kernel.interrupt).start())
     assert status in ("ok", "error")
-    assert "short" in text or "InterruptedException" in text
+    assert "short" in text or "nterrupt" in text
     status, text = kernel.run("println(6 * 7)")  # which the interrupt may meet
-    assert (status, text.strip()) == ("ok", "42") or (status == "error" and "InterruptedException" in text)
+    assert (status, text.strip()) == ("ok", "42") or (status == "error" and "nterrupt" in text)
     assert kernel.value("println(6 * 7)") == "42"
 
 
