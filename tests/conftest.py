@@ -3,12 +3,16 @@
 import os
 
 import pytest
+from jupyter_client.channels import HBChannel
 
 from demo.server import without_jupyter
 
 for name in set(os.environ) - set(without_jupyter(os.environ)) - {"ELYRA_BUILD_DIR", "PYTHONUNBUFFERED"}:
     del os.environ[name]
 os.environ["ELYRA_RESPONSE_IP"] = "127.0.0.1"
+
+# Seconds; the second that it is by itself is too little where others keep both cores busy: wait_for_ready() gives up then.
+HBChannel.time_to_dead = 30.0
 
 pytest_plugins = ["cluster"]
 

@@ -123,7 +123,7 @@ def test_a_crash_is_reported_with_its_signal_and_the_launcher_follows(server, la
         os.kill(connection["pid"], signal.SIGKILL)
         report = server.wait_for("exit")
         assert started.wait() == 128 + signal.SIGKILL
-    assert time.monotonic() - killed < 0.5
+    assert time.monotonic() - killed < 2  # half a second where nobody else keeps the machine busy
     assert (report["code"], report["signal"], report["requested"]) == (None, signal.SIGKILL, False)
     assert "last words" in report["output"]
 
