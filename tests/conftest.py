@@ -11,7 +11,7 @@ for name in set(os.environ) - set(without_jupyter(os.environ)) - {"ELYRA_BUILD_D
     del os.environ[name]
 os.environ["ELYRA_RESPONSE_IP"] = "127.0.0.1"
 
-# Seconds; the second that it is by itself is too little where others keep both cores busy: wait_for_ready() gives up then.
+# Seconds. By itself it is one, too little where others keep both cores busy: wait_for_ready() gives up then.
 HBChannel.time_to_dead = 30.0
 
 pytest_plugins = ["cluster"]
