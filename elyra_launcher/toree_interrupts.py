@@ -157,7 +157,7 @@ class Interrupts:
         told = count == 0
         while True:
             # Spark tells of a job only some time after its start.
-            told = told or self._jvm.context().statusTracker().getJobInfo(count - 1) is not None
+            told = told or self._jvm.context().statusTracker().getJobInfo(count - 1).isDefined()
             jobs = self._active_jobs(count) - ended
             self._end_jobs({job for job in jobs if job < before or self._is_of(job, cells)}, ended)
             if told or time.monotonic() > limit:
