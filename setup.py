@@ -76,7 +76,7 @@ setup(
     packages=["elyra_launcher", "elyra_server", "elyra_server.processproxies", "elyra_server.ssh", KERNELS],
     package_dir={KERNELS: "kernels"},
     package_data={
-        "elyra_launcher": ["py.typed", "*.R"],
+        "elyra_launcher": ["py.typed", "*.R", "*.sh"],
         "elyra_server": ["py.typed"],
         KERNELS: ["**/kernel.json", "**/bin/*.sh", "**/scripts/*.py"],
     },

@@ -19,7 +19,7 @@ from .channel import Channel, Owner, open_channel
 from .connection import ConnectionFile
 from .errors import LauncherError, RequestError, UsageError
 from .eventloop import Loop
-from .main import take_ticket
+from .ticket import take_ticket
 
 TYPE_CHECKING = False  # as in the other modules
 if TYPE_CHECKING:

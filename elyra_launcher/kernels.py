@@ -67,6 +67,11 @@ class Kernel:
     """Whether the launcher can start the kernel again with the same ports. Otherwise the server
     makes a new launch of it."""
 
+    starts_before_spark = False
+    """Whether the kernel can start before the Spark driver, where the launcher does. It then finds in
+    ``ELYRA_SPARK_FD`` a descriptor, from which it reads the port and the secret of the driver's
+    gateway, in one line, when it needs Spark."""
+
     ends_with_driver = False
     """Whether the kernel lives in the JVM of the Spark driver, which then has to exit after it."""
 
@@ -137,6 +142,7 @@ class PythonKernel(Kernel):
     name = "python3"
     binds_itself = True
     cancels_spark_jobs = True
+    starts_before_spark = True
 
     def command(self) -> list[str]:
         """Return the command of `elyra_launcher.python_kernel` in this interpreter.

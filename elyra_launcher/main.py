@@ -9,15 +9,14 @@ from .arguments import InformationRequested, parse, server_of
 from .errors import OK, LauncherError, UsageError
 from .kernels import Kernel, kernel_for
 from .runner import Runner
+from .ticket import TICKET_FILE, TICKET_VARIABLE, take_ticket
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
-    from typing import Callable, MutableMapping, Sequence
+    from typing import Callable, Sequence
 
     from .arguments import Options
-
-TICKET_VARIABLE = "ELYRA_LAUNCH_TICKET"
-TICKET_FILE = "elyra-ticket"
+    from .handover import Offer
 
 
 def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel] | None = None) -> int:
@@ -49,7 +48,20 @@ def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel
     threading = sys.modules.get("threading")  # where it was not imported there is one thread
     if threading is not None and threading.current_thread() is not threading.main_thread():
         raise RuntimeError("elyra_launcher.launch() has to be called in the main thread: it handles signals")
-    ticket = take_ticket(os.environ)
+    if "CONTAINER_ID" in os.environ:
+        from .handover import launch_in_container
+
+        return launch_in_container(lambda ticket, offer: _launch(argv, kernel, ticket, offer))
+    return _launch(argv, kernel, take_ticket(os.environ))
+
+
+def _launch(
+    argv: Sequence[str] | None,
+    kernel: Callable[[Options], Kernel] | None,
+    ticket: str,
+    offer: Offer | None = None,
+) -> int:
+    """Launch a kernel; with an offer to a Spark driver that is not there yet."""
     arguments = sys.argv[1:] if argv is None else argv
     problem: LauncherError | None = None
     try:
@@ -57,12 +69,14 @@ def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel
         if options.protocol_version == 2 and not ticket:
             raise UsageError(f"the launch has no ticket: neither {TICKET_VARIABLE} nor a file ./{TICKET_FILE} is there")
         chosen = (kernel or kernel_for)(options)
+        if offer is not None and not chosen.starts_before_spark:
+            os.environ.update(offer.wait())
     except InformationRequested as asked:
         print(asked, end="")
         return OK
     except Exception as error:  # noqa: BLE001 - a class of others
-        return _refuse(arguments, ticket, _explained(error, f"{getattr(kernel, '__name__', kernel)}() failed"))
-    runner = Runner(chosen)
+        return _refuse(arguments, ticket, _explained(error, f"{getattr(kernel, '__name__', kernel)}() failed"), offer)
+    runner = Runner(chosen, waits_for_spark=offer is not None and chosen.starts_before_spark)
     try:
         runner.start()
     except Exception as error:  # noqa: BLE001 - a system without processes, for instance
@@ -70,7 +84,7 @@ def launch(argv: Sequence[str] | None = None, kernel: Callable[[Options], Kernel
     # While the kernel starts there is time for the rest.
     from .supervisor import Supervisor
 
-    return Supervisor(runner, ticket).run(problem)
+    return Supervisor(runner, ticket, offer).run(problem)
 
 
 def _explained(error: Exception, what: str) -> LauncherError:
@@ -83,7 +97,7 @@ def _explained(error: Exception, what: str) -> LauncherError:
     return LauncherError(f"{what}: {error!r}")
 
 
-def _refuse(arguments: Sequence[str], ticket: str, problem: LauncherError) -> int:
+def _refuse(arguments: Sequence[str], ticket: str, problem: LauncherError, offer: Offer | None = None) -> int:
     """Say why there is no launch: to the server too, if what was given is enough to reach it."""
     if isinstance(problem, UsageError):
         print("Try: python -m elyra_launcher --help", file=sys.stderr)
@@ -93,26 +107,4 @@ def _refuse(arguments: Sequence[str], ticket: str, problem: LauncherError) -> in
         return problem.exit_code
     from .supervisor import Supervisor
 
-    return Supervisor(Runner(Kernel(options)), ticket).run(problem)
-
-
-def take_ticket(environ: MutableMapping[str, str]) -> str:
-    """Return the launch's ticket and leave no trace of it.
-
-    It comes in the environment; or into a YARN container as the first line of a file, the second line of which is a
-    JSON object with the launch's variables. They would otherwise stand on command lines, in YARN's launch script and
-    in Spark's web interface.
-    """
-    ticket = environ.pop(TICKET_VARIABLE, "")
-    if ticket or "CONTAINER_ID" not in environ:
-        return ticket
-    import json  # here, because where there is no such file it would only delay the kernel
-
-    try:
-        with open(TICKET_FILE, encoding="utf-8") as file:
-            ticket, _, variables = file.read().partition("\n")
-        os.unlink(TICKET_FILE)
-        environ.update(json.loads(variables or "{}"))
-    except (OSError, ValueError) as error:
-        print(f"elyra_launcher: ./{TICKET_FILE} cannot be used: {error}", file=sys.stderr)
-    return ticket.strip()
+    return Supervisor(Runner(Kernel(options)), ticket, offer).run(problem)

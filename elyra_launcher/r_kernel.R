@@ -62,6 +62,37 @@ object <- function(id) paste0("r", id)
 escape <- function(value) gsub("\n", "\\n", gsub("\r", "\\r", gsub("\\", "\\\\", enc2utf8(value), fixed = TRUE), fixed = TRUE), fixed = TRUE)
 unescape <- function(value) gsub("\\\\", "\\", gsub("\\n", "\n", value, fixed = TRUE), fixed = TRUE)
 
+# -- A driver that starts after the kernel: the launcher then writes its port and secret into a pipe
+
+driver <- NULL
+
+await_driver_later <- function() {
+  driver <<- fifo(paste0("/dev/fd/", Sys.getenv("ELYRA_SPARK_FD")), "r", blocking = FALSE)
+}
+
+# Meets the driver if it is there.
+meet_driver <- function() {
+  if (is.null(driver)) return(TRUE)
+  words <- unlist(strsplit(suppressWarnings(readLines(driver, 1L)), " ", fixed = TRUE))
+  if (length(words) != 2L) return(FALSE)
+  suspendInterrupts({
+    close(driver)
+    driver <<- NULL
+    Sys.setenv(PYSPARK_GATEWAY_PORT = words[[1L]], PYSPARK_GATEWAY_SECRET = words[[2L]])
+    try_spark({
+      begin_backend()
+      finish_backend()
+    })
+  })
+  TRUE
+}
+
+await_driver <- function(say = message) {
+  if (meet_driver()) return(invisible())
+  say("Waiting for Spark's driver, which is starting ...")
+  while (!meet_driver()) Sys.sleep(0.02) # a pipe that R waits for could not be interrupted
+}
+
 # -- RBackend
 
 # Asks for an RBackend and does not wait for it: the JVM makes it while R loads IRkernel.
@@ -192,6 +223,7 @@ has_sparkr <- function() nzchar(system.file(package = "SparkR"))
 
 make_session <- function() {
   if (!has_sparkr()) stop(sparkr_missing, call. = FALSE)
+  await_driver()
   # What the configuration says of Hive holds; SparkR's default would make a metastore in the working directory.
   SparkR::sparkR.session(appName = application, enableHiveSupport = FALSE)
 }
@@ -219,6 +251,7 @@ provide_names <- function() {
 
 # Makes SparkR bear an interrupt: the answer that nobody reads any more would be taken for that of the next call.
 adapt_sparkr <- function(...) {
+  await_driver()
   sparkr <- asNamespace("SparkR")
   state <- sparkr$.sparkREnv
   invokeJava <- sparkr$invokeJava
@@ -260,13 +293,15 @@ renew_connection <- function() {
 
 # -- The kernel
 
-under_spark <- nzchar(Sys.getenv("PYSPARK_GATEWAY_PORT"))
+early <- nzchar(Sys.getenv("ELYRA_SPARK_FD"))
+under_spark <- early || nzchar(Sys.getenv("PYSPARK_GATEWAY_PORT"))
 trouble <- ""
+unusable <- "Spark cannot be used from R:"
 
 try_spark <- function(expression) {
   tryCatch(expression, error = function(error) {
     jvm <<- NULL
-    trouble <<- paste("Spark cannot be used from R:", conditionMessage(error))
+    trouble <<- paste(unusable, conditionMessage(error))
   })
 }
 
@@ -287,7 +322,14 @@ guard <- function(kernel) {
   shell <- as.environment(kernel)
   cells <- as.environment(executor)
   evaluate <- evaluate::evaluate
-  cells$evaluate <- function(...) allowInterrupts(evaluate(...))
+  say <- function(text) executor$stream(paste0(text, "\n"), "stderr")
+  cells$evaluate <- function(input, ...) allowInterrupts({
+    if (!is.null(driver)) {
+      if (mentions_spark(input)) await_driver(say) else meet_driver()
+      if (startsWith(trouble, unusable)) say(trouble)
+    }
+    evaluate(input, ...)
+  })
   for (name in c("handle_shell", "handle_control", "hb_reply")) local({
     handle <- do.call(`$`, list(kernel, name))
     assign(name, function() suspendInterrupts(handle()), envir = shell)
@@ -310,6 +352,9 @@ guard <- function(kernel) {
   }
 }
 
+# Code that reaches Spark without SparkR, by its RBackend, finds it as well.
+mentions_spark <- function(code) any(grepl("spark", code, ignore.case = TRUE))
+
 # An interrupt that came after the cell it was meant for is not one for the next.
 drop_interrupt <- function() tryCatch(allowInterrupts(Sys.sleep(0)), interrupt = function(condition) NULL)
 
@@ -326,7 +371,7 @@ serve <- function() {
   if (!nzchar(Sys.getenv("TMPDIR"))) Sys.unsetenv("TMPDIR")
   Sys.unsetenv(c("ELYRA_R_TMPDIR", "ELYRA_R_KERNEL"))
   if (under_spark) {
-    try_spark(begin_backend())
+    if (early) await_driver_later() else try_spark(begin_backend())
     add_libraries()
   }
   if (!nzchar(system.file(package = "IRkernel"))) {

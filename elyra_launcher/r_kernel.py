@@ -41,6 +41,8 @@ class RKernel(Kernel):
         self._application = values.get("customappname", "")
         self._rscript = values.get("rscript", "") or os.environ.get(RSCRIPT_VARIABLE, "") or "Rscript"
         self._directory = ""
+        # R makes an eager context itself, and could only wait for the driver.
+        self.starts_before_spark = options.spark_mode != "eager"
 
     def command(self) -> list[str]:
         """Return the command that runs ``r_kernel.R``."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .output import Outlet
 
 READY_DESCRIPTOR = "ELYRA_READY_FD"
+SPARK_DESCRIPTOR = "ELYRA_SPARK_FD"
 
 SECRETS = ("ELYRA_LAUNCH_TICKET", "ELYRA_LAUNCHER_PATH", "ELYRA_CONNECTION_FILE_MODE")
 """Variables of the launch that are none of the kernel's business."""
@@ -44,6 +45,8 @@ class Runner:
     ----------
     kernel : Kernel
         How it is started.
+    waits_for_spark : bool
+        Whether there will be a Spark driver, of which the kernel is told when it is there.
 
     Attributes
     ----------
@@ -57,8 +60,10 @@ class Runner:
         What is being prepared before the kernel's first start; empty once that began.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, waits_for_spark: bool = False) -> None:
         self.kernel = kernel
+        self._waits_for_spark = waits_for_spark
+        self._spark = -1
         self.process = Process()
         self.listens = False
         self.ever_listened = False
@@ -134,6 +139,16 @@ class Runner:
             self._file.write()
         self._start()
 
+    def spark_arrived(self, variables: dict[str, str]) -> None:
+        """Tell the kernel by which variables the Spark driver is reached; kernels to come have them already."""
+        self._waits_for_spark = False
+        if self._spark >= 0:
+            from contextlib import suppress
+
+            with suppress(BrokenPipeError):
+                os.write(self._spark, (" ".join(variables.values()) + "\n").encode())
+            self._forget_spark()
+
     def info(self) -> dict[str, Any]:
         """Return the connection info, with the process beside it."""
         assert self._file is not None
@@ -171,6 +186,7 @@ class Runner:
             self.process.kill()
         self.process.close()
         self._let_go()
+        self._forget_spark()
         for outlet in self._outlets.values():
             outlet.flush()
         if self._file is not None:
@@ -233,6 +249,7 @@ class Runner:
         kernel, environ = self.kernel, self._environment()
         guarded(kernel, "before_start", kernel.before_start)
         inherited = self._announce_binding(environ) if kernel.binds_itself else []
+        inherited += self._announce_spark(environ) if self._waits_for_spark else []
         try:
             command = guarded(kernel, "command", kernel.command)
             variables = guarded(kernel, "environment", lambda: kernel.environment(environ))
@@ -255,6 +272,18 @@ class Runner:
         # ipykernel looks whether this process is still there, until it has something better.
         environ.update({READY_DESCRIPTOR: str(descriptor), "JPY_PARENT_PID": str(os.getpid())})
         return [descriptor]
+
+    def _announce_spark(self, environ: dict[str, str]) -> list[int]:
+        """Let a kernel read of the Spark driver from a pipe, once that is there."""
+        self._forget_spark()
+        descriptor, self._spark = os.pipe()
+        environ[SPARK_DESCRIPTOR] = str(descriptor)
+        return [descriptor]
+
+    def _forget_spark(self) -> None:
+        if self._spark >= 0:
+            os.close(self._spark)
+            self._spark = -1
 
     def _has_before_exec(self) -> bool:
         from .kernels import Kernel

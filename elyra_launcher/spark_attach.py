@@ -9,13 +9,14 @@ import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import os
 import select
 import signal
 import sys
 import threading
 import time
 from typing import Any, Callable, Optional
+
+from . import spark_gateway
 
 #: How long an interrupted call may take to give its answer after its job was cancelled, in seconds.
 INTERRUPT_GRACE = 1.0
@@ -41,16 +42,27 @@ def adapt_on_import(shell: Any) -> None:
 def _adapt(shell: Any) -> None:
     from py4j.clientserver import ClientServerConnection
     from py4j.java_gateway import GatewayClient, GatewayConnection
+    from pyspark import context
     from pyspark.context import SparkContext
 
     for connection in (ClientServerConnection, GatewayConnection):
         connection.send_command = _collect_on_interrupt(connection.send_command)
     GatewayClient.send_command = _as_keyboard_interrupt(GatewayClient.send_command)
     SparkContext._do_init = _keep_sigint_handler(SparkContext._do_init)
-    if os.environ.get("PYSPARK_GATEWAY_PORT"):
+    if spark_gateway.is_there():
         SparkContext._initialize_context = _attach_or_create
+        context.launch_gateway = _once_there(context.launch_gateway)
     if shell is not None:
         shell.events.register("post_run_cell", _cancel_after_interrupt)
+
+
+def _once_there(launch_gateway: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(launch_gateway)
+    def launch(*args: Any, **kwargs: Any) -> Any:
+        spark_gateway.wait()
+        return launch_gateway(*args, **kwargs)
+
+    return launch
 
 
 def _attach_or_create(self: Any, jconf: Any) -> Any:

@@ -10,6 +10,7 @@ import threading
 import warnings
 from typing import Any, Dict, Optional, Sequence
 
+from . import spark_gateway
 from .spark_attach import adapt_on_import
 from .spark_names import names_needed
 
@@ -29,6 +30,7 @@ def install(app: Any, mode: str) -> None:
         the session is made in the background as soon as the kernel runs; ``none``: no name is given.
     """
     global _installed
+    spark_gateway.keep_to_itself()
     adapt_on_import(app.shell)
     if mode == "none" or app.shell is None:
         return

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .eventloop import Timer
+    from .handover import Offer
     from .process import Process
     from .runner import Runner
     from .spark_driver import SparkDriver
@@ -37,6 +38,10 @@ RESTART_GRACE = 2.0
 
 REPORT_LIMIT = 12.0
 """Seconds for which a failure, or the kernel's end, waits for the server that it is to be told to."""
+
+ARRIVAL_LIMIT = 60.0
+"""Seconds that a launcher waits at its end for a Spark driver which is not there yet: its application would be a failed
+one."""
 
 
 class Ended(LauncherError):  # noqa: N818 - an end, not an error of anybody
@@ -58,12 +63,15 @@ class Supervisor(Owner):
         Has the kernel, which is on its way already.
     ticket : str
         The launch's proof towards the server.
+    offer : Offer, optional
+        To a Spark driver that this launcher is earlier than.
     """
 
-    def __init__(self, runner: Runner, ticket: str) -> None:
+    def __init__(self, runner: Runner, ticket: str, offer: Offer | None = None) -> None:
         self._runner = runner
         self._kernel = runner.kernel
         self._ticket = ticket
+        self._offer = offer
         self._loop = Loop()
         self._channel = Channel(self._loop, self)
         self._parent: ParentWatch | None = None
@@ -77,6 +85,9 @@ class Supervisor(Owner):
         self._held: Timer | None = None
         self._undelivered: Timer | None = None
         self._exit_code = OK
+        self._provided = False
+        self._ending = False
+        self._parent_is_gone = False
         self._memory_kills = memory.kills()
 
     def run(self, problem: LauncherError | None = None) -> int:
@@ -126,10 +137,36 @@ class Supervisor(Owner):
             self.gave_up(error)
         self._parent = ParentWatch(self._loop, self._parent_died)
         if "PYSPARK_GATEWAY_PORT" in os.environ:
-            from .spark_driver import SparkDriver
-
-            self._driver = SparkDriver.attach(importable_here(os.environ))
+            self._attach_driver()
+        elif self._offer is not None:
+            self._offer.watch(self._loop, self._spark_arrived)
         self._reap()  # it may have ended before its end was signalled
+
+    # -- Spark
+
+    def _attach_driver(self) -> None:
+        from .spark_driver import SparkDriver
+
+        self._driver = SparkDriver.attach(importable_here(os.environ))
+
+    def _spark_arrived(self, variables: dict[str, str]) -> None:
+        """Take in the driver that this launcher was earlier than."""
+        os.environ.update(variables)
+        self._attach_driver()
+        if self._ending:
+            self._loop.stop()
+            return
+        self._runner.spark_arrived(variables)
+        self._provide_context()
+
+    def _provide_context(self) -> None:
+        """See that there is a context in time, once both Spark and the kernel are there."""
+        if self._driver is None or not self._runner.listens or self._provided:
+            return
+        self._provided = True
+        driver, seconds = self._driver, self._driver.context_deadline()
+        if seconds is not None:
+            self._loop.call_later(seconds, lambda: self._loop.in_thread(driver.ensure_context, _ignore))
 
     # -- the kernel
 
@@ -150,11 +187,7 @@ class Supervisor(Owner):
     def _kernel_listens(self) -> None:
         if self._channel.established:
             self._channel.connection(self._info(), self._restarts)
-        if self._driver is not None and self._restarts == 0:
-            seconds = self._driver.context_deadline()
-            if seconds is not None:
-                driver = self._driver
-                self._loop.call_later(seconds, lambda: self._loop.in_thread(driver.ensure_context, _ignore))
+        self._provide_context()
 
     def _kernel_ended(self) -> None:
         if self._restarting:
@@ -188,13 +221,13 @@ class Supervisor(Owner):
         if self._channel.established:
             if self._problem is not None:
                 self._tell_problem(self._problem)
-                self._loop.stop()
+                self._stop_loop()
             elif self._report is not None:
                 self._channel.exit(self._report, self._told)
         elif self._requested or self._abandoned():
-            self._loop.stop()
+            self._stop_loop()
         else:
-            self._undelivered = self._loop.call_later(REPORT_LIMIT, self._loop.stop)
+            self._undelivered = self._loop.call_later(REPORT_LIMIT, self._stop_loop)
 
     def _abandoned(self) -> bool:
         """Whether the end came from outside, or from the server's absence: nobody waits for a report."""
@@ -203,11 +236,11 @@ class Supervisor(Owner):
     def _told(self, answer: dict[str, Any]) -> None:
         seconds = answer.get("seconds")
         if answer.get("action") != protocol.ACTION_HOLD or self._requested or not isinstance(seconds, (int, float)):
-            self._loop.stop()
+            self._stop_loop()
             return
         if self._held is not None:  # the end is told again after a link that broke
             self._held.cancel()
-        self._held = self._loop.call_later(seconds, self._loop.stop)
+        self._held = self._loop.call_later(seconds, self._stop_loop)
 
     def _start_again(self) -> None:
         """Start the kernel anew, once Spark has forgotten the old one."""
@@ -229,6 +262,17 @@ class Supervisor(Owner):
             self._deliver()
 
     # -- the end
+
+    def _stop_loop(self) -> None:
+        """End the launcher; where Spark's driver is on its way, it is waited for, to end the application well."""
+        early = self._offer is not None and not self._offer.taken
+        if early and not self._ending and not self._parent_is_gone:
+            self._ending = True
+            self._channel.close()
+            self._channel = Channel(self._loop, self)
+            self._loop.call_later(ARRIVAL_LIMIT, self._loop.stop)
+        elif not early or self._parent_is_gone:
+            self._loop.stop()
 
     def _fail(self, problem: LauncherError) -> None:
         """End for a reason of the launcher's own."""
@@ -274,7 +318,11 @@ class Supervisor(Owner):
             self._channel.error(problem.code, str(problem), self._runner.process.tail.lines())
 
     def _parent_died(self) -> None:
-        if self._driver is None:
+        self._parent_is_gone = True
+        if self._ending:
+            self._loop.stop()
+            return
+        if self._driver is None and self._offer is None:
             self._end_because("the process that started the launcher is gone", 128 + signal.SIGHUP)
             return
         # YARN clears away what is left of such a container in a quarter of a second: nothing else comes first.
@@ -376,7 +424,7 @@ class Supervisor(Owner):
         process = self._runner.process
         if not process.alive:
             self._exit_code = OK
-            self._loop.call_later(0, self._loop.stop)
+            self._loop.call_later(0, self._stop_loop)
         elif params.get("now"):
             _signal(process, signal.SIGKILL)
         else:

@@ -89,8 +89,8 @@ def _integer(name: str, fallback: int, description: str) -> Any:
     return _setting(_Integer(fallback, help=description), name, int)
 
 
-def _bool(name: str, description: str) -> Any:
-    return _setting(_Bool(False, help=description), name, lambda text: parse_bool(text, name))
+def _bool(name: str, description: str, fallback: bool = False) -> Any:
+    return _setting(_Bool(fallback, help=description), name, lambda text: parse_bool(text, name))
 
 
 def _list(name: str, description: str, fallback: list[str] | None = None) -> Any:
@@ -173,6 +173,12 @@ class Settings(Configurable):
     )
     yarn_cert_bundle = _text(
         "ELYRA_YARN_CERT_BUNDLE", "", "File with the certificate authorities that an https endpoint is checked against."
+    )
+    start_before_spark = _bool(
+        "ELYRA_START_BEFORE_SPARK",
+        "Let launchers start with their YARN container, seconds before Spark's driver is up, where the kernelspec says "
+        "start_before_spark.",
+        True,
     )
     yarn_mutual_authentication = _bool(
         "ELYRA_YARN_MUTUAL_AUTHENTICATION", "Require that the ResourceManager authenticates itself as well (SPNEGO)."

@@ -82,6 +82,11 @@ def launcher_zip() -> Path:
     return path
 
 
+def early_script() -> Path:
+    """Return the script that starts a launcher with its container."""
+    return _source() / "early.sh"
+
+
 def write_ticket(kernel_id: str, ticket: str, variables: Mapping[str, str]) -> Path:
     """Write what a launcher in a container has to know to a private file, and return it.
 

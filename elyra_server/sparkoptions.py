@@ -8,9 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 TICKET_NAME = "elyra-ticket"
+EARLY_NAME = "elyra-early.sh"
+EARLY_VARIABLE = "spark.yarn.appMasterEnv.BASH_ENV"
+
+OTHER_PYTHON = ("spark.pyspark.driver.python", "spark.pyspark.python")
+"""Properties that name the driver's Python where only Spark looks."""
 
 
-def extend(options: str, environ: Mapping[str, str], tags: str, ticket: Path, launcher: Path) -> str:
+def extend(
+    options: str, environ: Mapping[str, str], tags: str, ticket: Path, launcher: Path, early: Path | None = None
+) -> str:
     """Return SPARK_OPTS with what a launch in YARN's cluster mode needs.
 
     What is set there stays as it is, except for the lists of tags and files, which are added to.
@@ -25,8 +32,14 @@ def extend(options: str, environ: Mapping[str, str], tags: str, ticket: Path, la
         What the application is tagged with, with commas between.
     ticket, launcher : Path
         The files to distribute.
+    early : Path, optional
+        ``early.sh`` of the launcher, for one that starts with its container, before Spark's driver.
     """
     result = options.strip()
+    files = f"{ticket.as_uri()}#{TICKET_NAME}"
+    if early is not None:
+        files += f",{early.as_uri()}#{EARLY_NAME}"
+        result += f" --conf {EARLY_VARIABLE}=./{EARLY_NAME}"
     for name, value in (
         ("spark.yarn.maxAppAttempts", "1"),
         ("spark.yarn.submit.waitAppCompletion", "false"),
@@ -36,7 +49,7 @@ def extend(options: str, environ: Mapping[str, str], tags: str, ticket: Path, la
             result += f" --conf {name}={value}"
     for name, value in (
         ("spark.yarn.tags", tags.lower()),
-        ("spark.yarn.dist.files", f"{ticket.as_uri()}#{TICKET_NAME}"),
+        ("spark.yarn.dist.files", files),
         ("spark.yarn.dist.pyFiles", launcher.as_uri()),
     ):
         # The last --conf of a name wins, over Spark's defaults too: what was there goes along.
@@ -44,6 +57,11 @@ def extend(options: str, environ: Mapping[str, str], tags: str, ticket: Path, la
         merged = f"{before},{value}" if before else value
         result += f" --conf {name}={merged if before and '$' in before else shlex.quote(merged)}"
     return result.strip()
+
+
+def leaves_start_to_us(options: str, environ: Mapping[str, str]) -> bool:
+    """Say whether the launcher can start with its container: the options have no wishes of their own about that."""
+    return not any(lookup(options, environ, name) for name in (EARLY_VARIABLE, *OTHER_PYTHON))
 
 
 def options_of(environ: Mapping[str, str]) -> str:

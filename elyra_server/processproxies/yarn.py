@@ -139,11 +139,19 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         return endpoints(own if any(own) else operator, env)
 
     def _secure(self) -> bool:
-        value = self.proxy_config.get("yarn_endpoint_security_enabled")
+        return self._switch("yarn_endpoint_security_enabled", bool(self.settings.yarn_endpoint_security_enabled))
+
+    def _starts_before_spark(self, options: str, env: dict[str, str]) -> bool:
+        wanted = self._switch("start_before_spark", False) and bool(self.settings.start_before_spark)
+        return wanted and sparkoptions.leaves_start_to_us(options, env)
+
+    def _switch(self, name: str, default: bool) -> bool:
+        """Return what the kernelspec's config switches on or off."""
+        value = self.proxy_config.get(name)
         if value is None:
-            return bool(self.settings.yarn_endpoint_security_enabled)
+            return default
         try:
-            return parse_bool(str(value), "yarn_endpoint_security_enabled")
+            return parse_bool(str(value), name)
         except ValueError as error:
             raise LaunchError(f"process_proxy: {error}") from error
 
@@ -157,7 +165,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         env["ELYRA_LAUNCHER_PATH"] = str(launcher)
         options = sparkoptions.options_of(env)
         tags = f"{self.kernel_id},{self.application.tag}"
-        env["SPARK_OPTS"] = sparkoptions.extend(options, env, tags, self._ticket, launcher)
+        early = shipping.early_script() if self._starts_before_spark(options, env) else None
+        env["SPARK_OPTS"] = sparkoptions.extend(options, env, tags, self._ticket, launcher, early)
 
     def _remove_ticket(self) -> None:
         if hasattr(self, "_ticket"):
