@@ -16,7 +16,7 @@ from .ticket import take_ticket
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Callable
 
     from .eventloop import Loop
 

@@ -229,10 +229,10 @@ def _kill_group(group: int) -> None:
 
 
 def restore_signals() -> None:
-    """Undo what Python does to signals before a program that expects otherwise is executed."""
+    """Undo what Python, or a server started by nohup, does to signals, for a program that expects otherwise."""
     import signal
 
-    for signum in (signal.SIGPIPE, signal.SIGXFSZ):
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
 
 

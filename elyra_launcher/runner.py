@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 READY_DESCRIPTOR = "ELYRA_READY_FD"
 SPARK_DESCRIPTOR = "ELYRA_SPARK_FD"
+MARK = "ELYRA_KERNEL_MARK"
 
 SECRETS = ("ELYRA_LAUNCH_TICKET", "ELYRA_LAUNCHER_PATH", "ELYRA_CONNECTION_FILE_MODE")
 """Variables of the launch that are none of the kernel's business."""
@@ -64,6 +65,7 @@ class Runner:
         self.kernel = kernel
         self._waits_for_spark = waits_for_spark
         self._spark = -1
+        self._mark = os.urandom(8).hex()
         self.process = Process()
         self.listens = False
         self.ever_listened = False
@@ -184,6 +186,9 @@ class Runner:
         """Kill what runs and remove what was made."""
         if self.process.alive:
             self.process.kill()
+        from .remains import end_marked
+
+        end_marked(f"{MARK}={self._mark}")
         self.process.close()
         self._let_go()
         self._forget_spark()
@@ -238,6 +243,7 @@ class Runner:
             environ["PYTHONPATH"] = os.pathsep.join(paths)
             if not paths:
                 del environ["PYTHONPATH"]
+        environ[MARK] = self._mark
         if self._options.kernel_id:
             environ["KERNEL_ID"] = self._options.kernel_id
         return environ

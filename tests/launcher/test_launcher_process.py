@@ -57,6 +57,16 @@ def test_a_killed_launcher_leaves_no_generic_kernel(server, launch, tiny_kernel)
     started.wait()
 
 
+def test_what_a_kernel_started_in_a_session_of_its_own_ends_with_it(server, launch):
+    started = launch()
+    with Client(server.wait_for("connection")["connection"]) as client:
+        code = "import subprocess; subprocess.Popen(['sleep', '1000'], start_new_session=True); 1"
+        assert client.run(code) == ("ok", "1")
+    assert any("sleep" in each.cmdline() for each in started.kernels())
+    shut_down(server, started)
+    assert started.gone()
+
+
 def test_the_launcher_ends_with_its_parent(server, start):
     command = [sys.executable, "-m", "elyra_launcher", *server_arguments(server)]
     code = f"import subprocess; subprocess.Popen({command!r}).wait()"
