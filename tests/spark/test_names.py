@@ -38,11 +38,34 @@ NAMES = ("spark", "sc", "sqlContext")
         ("if x:\n    spark.range(1)", {"spark"}),
         ("get_ipython().run_cell_magic('prun', '', 'spark.range(10).count()')", {"spark"}),
         ("get_ipython().run_line_magic('pinfo', 'sc')", {"sc"}),
+        ("spark = spark.newSession()", {"spark"}),
+        ("spark.stop()\nspark = None", {"spark"}),
+        ("spark = make()\nspark = spark.newSession()", set()),
+        ("sc += 1", {"sc"}),
+        ("for sc in sc.glom():\n    print(sc)", {"sc"}),
+        ("spark.conf.set('a', 1)\nx = [spark for spark in range(3)]", {"spark"}),
+        ("[sc for x in sc for sc in x]", {"sc"}),
+        ("{sc: spark for sc in y}", {"spark"}),
+        ("(sc := 1)\nsc", set()),
+        ("spark: object\nspark.range(3)", {"spark"}),
+        ("def f():\n    return spark\nspark = 1\nf()", set()),
+        ("class A:\n    spark = 1\nspark.range(3)", {"spark"}),
+        ("try:\n    pass\nexcept OSError as sc:\n    print(sc)", set()),
+        ("eval('sc.version')", {"sc"}),
+        ("exec('print(sc)')", {"sc"}),
+        ("def f():\n    return eval('spark')", {"spark"}),
     ],
 )
 def test_a_cell_needs_the_names_that_it_reads_and_does_not_bind(cell: str, needed: set[str]) -> None:
     flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     assert names_needed(compile(cell, "<cell>", "exec", flags=flags), NAMES) == needed
+
+
+def test_a_program_that_is_run_gets_what_it_reads(tmp_path):
+    (tmp_path / "job.py").write_text("print(spark.range(3).count())")
+    cell = f"get_ipython().run_line_magic('run', '-i {tmp_path}/job.py x')"
+    assert names_needed(ast.parse(cell), NAMES) == {"spark"}
+    assert names_needed(ast.parse("get_ipython().run_line_magic('run', 'missing.py')"), NAMES) == set()
 
 
 @pytest.mark.parametrize(
