@@ -41,6 +41,7 @@ TEST = [
     "bash_kernel>=0.10",
     "deno>=2",
     "ipykernel>=6.29",
+    "ipywidgets>=8",
     "jupyter_kernel_test>=0.7",
     "mypy>=1.8",
     "nbclient>=0.10",

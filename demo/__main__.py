@@ -6,15 +6,18 @@ import argparse
 import asyncio
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 from demo.notebook import connect, run
-from demo.server import KERNELSPECS, Server, ServerError
+from demo.server import Server, ServerError
 from demo.yarn import Yarn
+from elyra_server.install import known_kernelspecs
 
 NOTEBOOK = Path(__file__).with_name("example.ipynb")
 KERNEL = "spark_python_yarn_cluster"
@@ -49,8 +52,9 @@ class Demo:
         environ = {**self.yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": str(LAUNCH_LIMIT)}
         # In YARN's directory, which goes even if this process is killed.
         self.server = Server(self.yarn.directory / "elyra", environ, token=os.environ.get("KG_AUTH_TOKEN", ""))
-        self.server.install(*KERNELSPECS, "--user", f"--python={sys.executable}", "--local-jars")
-        self.say(f"jupyter elyra install {' '.join(KERNELSPECS)}")
+        names = usable_kernelspecs()
+        self.server.install(*names, "--user", f"--python={sys.executable}", "--local-jars")
+        self.say(f"jupyter elyra install {' '.join(names)}")
         self.server.start()
         self.say(f"jupyter elyra serves at {self.server.url}")
         return self.server
@@ -132,6 +136,14 @@ class Demo:
     def _show_log(name: str, tail: str) -> None:
         if tail:
             print(f"--- {name}\n{tail}\n---", flush=True)
+
+
+def usable_kernelspecs() -> list[str]:
+    """Return the kernelspecs for which this machine has what they need: R's want an R with IRkernel."""
+    found = known_kernelspecs()
+    command = ["Rscript", "-e", "library(IRkernel)"]
+    has_r = shutil.which(command[0]) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return [name for name, source in found.items() if has_r or source.parent.name != "r"]
 
 
 def interrupted(*_: object) -> NoReturn:
