@@ -14,6 +14,8 @@ import sys
 COMMAND = "ELYRA_EARLY"
 """The variable with the command of the ApplicationMaster."""
 
+MAIN_CLASS = "org.apache.spark.deploy.yarn.ApplicationMaster"
+
 PROPERTIES = os.path.join("__spark_conf__", "__spark_conf__.properties")
 
 
@@ -22,9 +24,12 @@ def script_of(command: str) -> list[str]:
     import shlex
 
     words = shlex.split(command)
+    if MAIN_CLASS not in words:
+        return []
+    options = words[words.index(MAIN_CLASS) + 1 :]  # each has a value, which may look like an option
     script: list[str] = []
     arguments: list[str] = []
-    for flag, value in zip(words, words[1:]):
+    for flag, value in zip(options[::2], options[1::2]):
         if flag == "--primary-py-file":
             script = [value]
         elif flag == "--arg":
