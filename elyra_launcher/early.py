@@ -42,6 +42,7 @@ def main() -> None:
     words = script_of(os.environ[COMMAND])
     if not words or not os.path.isfile(words[0]):
         return
+    os.environ["PYTHONUNBUFFERED"] = "YES"  # as Spark sets it
     _limit_threads()
     import runpy
 

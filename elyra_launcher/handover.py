@@ -1,8 +1,8 @@
 """How Spark's driver reaches a launcher that started before it, in the same container.
 
 The early launcher listens on a socket in the container's directory, which only its user may use. What the driver starts
-in its time connects to it, gives the way to the driver's JVM, and stays until the launcher ended, whose exit code is
-then its own: to Spark it is the program that runs.
+in its time connects to it, gives the way to the driver's JVM, and stays until the launcher ended, with the same exit
+code: to Spark it is the program that runs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ VARIABLES = ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
 """By which the JVM of a Spark driver is reached."""
 
 GREETING_LIMIT = 5.0
+
+AWAIT_CODE = f"""
+read -r code <&3 && exit "$code"
+echo "elyra_launcher: the kernel's launcher is gone: it was killed, or it crashed" >&2
+exit {INTERNAL}
+"""
 
 
 def launch_in_container(launch: Callable[[str, Offer | None], int]) -> int:
@@ -61,20 +67,18 @@ def is_offered() -> bool:
 
 
 def give() -> int:
-    """Give Spark to the launcher that is there, and return its exit code when it ended."""
-    answer = b""
+    """Give Spark to the launcher that is there, and become a shell that ends as it does; return only if it is gone."""
     with socket.socket(socket.AF_UNIX) as sock:
         try:
             sock.connect(SOCKET)
             sock.sendall("".join(f"{os.environ[name]}\n" for name in VARIABLES).encode())
-            while data := sock.recv(64):
-                answer += data
         except OSError as error:
             os.write(2, f"elyra_launcher: the kernel's launcher cannot be reached: {error.strerror}\n".encode())
-    if not answer.strip().isdigit():
-        os.write(2, b"elyra_launcher: the kernel's launcher is gone: it was killed, or it crashed\n")
-        return INTERNAL
-    return int(answer)
+            return INTERNAL
+        os.dup2(sock.fileno(), 3)
+        os.set_inheritable(3, True)
+        # It waits for hours, perhaps, and takes a small part of this interpreter's memory.
+        os.execv("/bin/sh", ["sh", "-c", AWAIT_CODE])
 
 
 class Offer:
@@ -123,7 +127,7 @@ class Offer:
         if self._driver is not None:
             try:
                 if exit_code is not None:
-                    self._driver.sendall(str(exit_code).encode())
+                    self._driver.sendall(f"{exit_code}\n".encode())
             except OSError:
                 pass  # it is gone, and so is its JVM
             self._driver.close()
