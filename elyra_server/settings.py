@@ -89,8 +89,8 @@ def _integer(name: str, fallback: int, description: str) -> Any:
     return _setting(_Integer(fallback, help=description), name, int)
 
 
-def _bool(name: str, description: str) -> Any:
-    return _setting(_Bool(False, help=description), name, lambda text: parse_bool(text, name))
+def _bool(name: str, description: str, fallback: bool = False) -> Any:
+    return _setting(_Bool(fallback, help=description), name, lambda text: parse_bool(text, name))
 
 
 def _list(name: str, description: str, fallback: list[str] | None = None) -> Any:
@@ -176,6 +176,26 @@ class Settings(Configurable):
     )
     yarn_mutual_authentication = _bool(
         "ELYRA_YARN_MUTUAL_AUTHENTICATION", "Require that the ResourceManager authenticates itself as well (SPNEGO)."
+    )
+
+    warm_submitter = _bool(
+        "ELYRA_WARM_SUBMITTER",
+        "Submit kernels whose kernelspecs have warm_submitter by a JVM that stays, beside this server; False switches "
+        "that off for all.",
+        True,
+    )
+    warm_submitter_limit = _integer(
+        "ELYRA_WARM_SUBMITTER_LIMIT",
+        2,
+        "How many such JVMs there may be, one for each Spark and configuration; the one least recently used ends.",
+    )
+    warm_submitter_idle = _float(
+        "ELYRA_WARM_SUBMITTER_IDLE", 1800.0, "Seconds after its last submission that such a JVM ends."
+    )
+    warm_submitter_at_start = _bool(
+        "ELYRA_WARM_SUBMITTER_AT_START",
+        "Start such JVMs with the server, rather than with the first launch that could use one.",
+        True,
     )
 
     remote_hosts = _list(

@@ -24,6 +24,8 @@ from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.resourcemanager import Report, ResourceManagerError
 from elyra_server.service import in_thread
 from elyra_server.settings import parse_bool
+from elyra_server.submitter.client import LOST
+from elyra_server.submitter.pool import OPTION, offer
 
 SUBMITTED = re.compile(r"\b(application_\d+_\d+)\b")
 
@@ -61,6 +63,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         await self.applications.manager.connect()
         kernel_cmd = fill(kernel_cmd, {"response_address": await self._response_address()})
         await in_thread(self._ship_launcher, env)
+        offer(env, self.settings, self._flag(OPTION, False))
         self._staging = _staging_directories(env)
         self.run_command(kernel_cmd, env, kw.get("cwd"), on_line=self._read_submitter)
         await self.confirm_remote_startup(kernel_cmd, **kw)
@@ -139,11 +142,12 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         return endpoints(own if any(own) else operator, env)
 
     def _secure(self) -> bool:
-        value = self.proxy_config.get("yarn_endpoint_security_enabled")
-        if value is None:
-            return bool(self.settings.yarn_endpoint_security_enabled)
+        return self._flag("yarn_endpoint_security_enabled", bool(self.settings.yarn_endpoint_security_enabled))
+
+    def _flag(self, name: str, fallback: bool) -> bool:
+        value = self.proxy_config.get(name)
         try:
-            return parse_bool(str(value), "yarn_endpoint_security_enabled")
+            return fallback if value is None else parse_bool(str(value), name)
         except ValueError as error:
             raise LaunchError(f"process_proxy: {error}") from error
 
@@ -202,7 +206,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         """Whether there may be an application that was not seen: not if its submission failed by itself."""
         if self.command is None:
             return False
-        return self.application.id is not None or self.command.ended.result() <= 0
+        code = self.command.ended.result()
+        return self.application.id is not None or code <= 0 or code == LOST
 
     async def _find_late(self) -> None:
         """Look for the application of a submission that was stopped: it may exist all the same."""
