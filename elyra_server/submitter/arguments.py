@@ -85,13 +85,16 @@ def split(words: list[str]) -> Submission:
     rest = list(words)
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
-        name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        match = re.fullmatch("(--[^=]+)=(.+)", word)
+        name, value = (match[1], match[2]) if match else (word, None)
         if name not in OPTIONS:
             raise Refused(f"{name[:60]} is not an option for a warm submitter")
-        if not equals:
+        if value is None:
             if not rest:
                 raise Refused(f"{name} has no value")
             value = rest.pop(0)
+        if name in ("--conf", "-c") and "=" not in value:
+            raise Refused(f"{value[:60]} is not a property with a value")
         options.append((name, value))
     if not rest:
         raise Refused("there is no application")

@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -236,9 +236,7 @@ class Jvm:
 
         jvm = self._gateway.jvm
         try:
-            array = self._gateway.new_array(jvm.String, len(words))
-            for index, word in enumerate(words):
-                array[index] = word
+            array = self._array(jvm.String, words)
             jvm.System.err.println(mark)
             try:
                 self._submit(array)
@@ -256,9 +254,26 @@ class Jvm:
         jvm = self._gateway.jvm
         if exception.getClass().getName() == EXIT:
             return Outcome(None)  # what spark-submit prints before, only its own main class does
+        self._trim(exception)
         jvm.System.err.print('Exception in thread "main" ')
         exception.printStackTrace()
         return Outcome(1, broken=bool(jvm.Class.forName("java.lang.Error").isInstance(exception)))
+
+    def _array(self, kind: Any, values: Sequence[Any]) -> Any:
+        array = self._gateway.new_array(kind, len(values))
+        for index, value in enumerate(values):
+            array[index] = value
+        return array
+
+    def _trim(self, exception: Any) -> None:
+        """Take from a stack trace what is below Spark, which says nothing, and would be the end that is quoted."""
+        while exception is not None:
+            frames = list(exception.getStackTrace())
+            while frames and not frames[-1].getClassName().startswith("org.apache.spark."):
+                frames.pop()
+            if frames:
+                exception.setStackTrace(self._array(self._gateway.jvm.java.lang.StackTraceElement, frames))
+            exception = exception.getCause()
 
     def _clean_up(self) -> None:
         jvm = self._gateway.jvm

@@ -39,7 +39,7 @@ MAX_AGE = 3600.0
 """Seconds, and uses, after which a submitter is replaced: whatever may grow in it, and its Kerberos tickets."""
 
 RETRY = 60.0
-"""Seconds until one that could not start, or ended soon, is tried again."""
+"""Seconds until one that could not start is tried again."""
 
 END_PATIENCE = 5.0
 
@@ -102,13 +102,13 @@ class Submitter:
         self.stale = False
         self.directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
+        self.stopped = False
         self.life = asyncio.create_task(self._live(), name="submitter")
 
     @property
     def usable(self) -> bool:
         """Whether a launch can use it now."""
-        return self.ready.is_set() and not self.life.done()
+        return self.ready.is_set() and not self.stale and not self.life.done()
 
     @property
     def worn(self) -> bool:
@@ -117,8 +117,8 @@ class Submitter:
 
     @property
     def failed(self) -> bool:
-        """Whether it ended, though nobody told it to and nothing had changed, and too soon to try again at once."""
-        return self.life.done() and not (self.stale or self._stopped) and time.monotonic() - self.began < RETRY
+        """Whether it could not start, and it is too soon to try that again."""
+        return self.life.done() and not self.ready.is_set() and time.monotonic() - self.began < RETRY
 
     def use(self) -> Path:
         """Return its socket."""
@@ -129,14 +129,14 @@ class Submitter:
 
     def retire(self) -> None:
         """Let it end when it has answered everybody."""
-        self._stopped = True
+        self.stopped = True
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._process.stdin.write(b"end\n")
 
     async def end(self) -> None:
         """End it now."""
-        self._stopped = True
+        self.stopped = True
         if self._process is None:
             self.life.cancel()
         else:
@@ -157,7 +157,7 @@ class Submitter:
         logged = asyncio.create_task(self._follow(process.stderr, lambda line: log.debug("Submitter: %s", line)))
         try:
             code = await process_end(process)
-            if not self._stopped:
+            if not self.stopped:
                 level = logging.INFO if self.stale else logging.WARNING
                 log.log(level, "The warm submitter %s; spark-submit does without it.", describe_end(code))
         finally:
@@ -281,8 +281,17 @@ class SubmitterPool:
     def _begin(self, env: Mapping[str, str]) -> Submitter:
         submitter = Submitter(env)
         self._all.add(submitter)
-        submitter.life.add_done_callback(lambda _: self._all.discard(submitter))
+        submitter.life.add_done_callback(lambda _: self._ended(submitter))
         return submitter
+
+    def _ended(self, submitter: Submitter) -> None:
+        """Have another one ready for the next launch where one was, and ended by itself."""
+        self._all.discard(submitter)
+        key = frozenset(submitter.env.items())
+        # One that nobody used may have what it died of again.
+        used = submitter.ready.is_set() and (submitter.uses > 0 or submitter.stale)
+        if self._current.get(key) is submitter and used and not submitter.stopped:
+            self._current[key] = self._begin(submitter.env)
 
     def _make_room(self) -> bool:
         """Let the one go that was not used for the longest time, if there are too many."""
