@@ -109,10 +109,10 @@ class Submitter:
             writer.close()
 
     async def _answer_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = json.loads(await asyncio.wait_for(reader.readline(), REQUEST_PATIENCE))
+        asked, variables = _request(await asyncio.wait_for(reader.readline(), REQUEST_PATIENCE))
         gone = asyncio.create_task(reader.read())
         try:
-            words = complete(request["words"], request["variables"], self._defaults, self.environ)
+            words = complete(asked, variables, self._defaults, self.environ)
             if self._is_stale():
                 raise Refused("the configuration changed")
             try:
@@ -180,6 +180,19 @@ class Submitter:
         except Exception as error:  # noqa: BLE001 - whatever it was, what is left would grow
             print(f"The JVM could not be cleaned up: {error!r}", file=sys.stderr)
             self.over.set()
+
+
+def _request(line: bytes) -> tuple[list[str], dict[str, str]]:
+    """Return the arguments and the variables of a launch's command."""
+    request = json.loads(line)
+    try:
+        words, variables = request["words"], request["variables"]
+        texts = [*words, *variables, *variables.values()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"The request has no {error}.") from error
+    if not (isinstance(words, list) and all(isinstance(text, str) for text in texts)):
+        raise ValueError("The request is not one of texts.")
+    return words, variables
 
 
 def _say(writer: asyncio.StreamWriter, **answer: object) -> None:
