@@ -24,7 +24,7 @@ MAIN = "org.apache.spark.deploy.SparkSubmit"
 FORM = (MAIN, "--master", "yarn", "--deploy-mode", "cluster", "--class", "none", "none.jar")
 """A submission for which Spark's launcher is asked how spark-submit would start Java."""
 
-HEAP = "-Xmx512m"
+HEAP = ("-Xms32m", "-Xmx512m")
 OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-XX:MinHeapFreeRatio=20", "-XX:MaxHeapFreeRatio=40")
 COLLECTOR = "-XX:+UseSerialGC"
 """For a small process that mostly waits; where the operator chose other ones (SPARK_SUBMIT_OPTS), those."""
@@ -83,7 +83,7 @@ def tuned(java: list[str], temporary: Path) -> list[str]:
     """Return a Java command with options for a small process, except where it has such ones."""
     options = [f"-Djava.io.tmpdir={temporary}", *OPTIONS]
     if not any(word.startswith("-Xmx") for word in java):
-        options.append(HEAP)
+        options += HEAP
     if not any(re.match(r"-XX:\+Use\w*GC\Z", word) for word in java):
         options.append(COLLECTOR)
     return [*java, *options]

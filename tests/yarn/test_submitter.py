@@ -241,20 +241,23 @@ def test_no_secret_is_on_its_command_line_or_in_its_environment(submitters):
         assert not [name for name in process.environ() if name.startswith(("KERNEL_", "ELYRA_"))]
 
 
-def test_twenty_submissions_leave_nothing(submitters, yarn):
+@pytest.mark.parametrize("proxied", [False, True])
+def test_submissions_leave_nothing(submitters, yarn, proxied):
     def state():
         jvm = jvm_of(directory)
-        files = [path for path in directory.rglob("*") if path.is_file()]
-        return jvm.num_fds(), jvm.num_threads(), len(files)
+        return jvm.num_fds(), jvm.num_threads(), sum(1 for path in directory.rglob("*") if path.is_file())
+
+    def submit(count):
+        for number in range(count):
+            user = ["--proxy-user", f"user{number}"] if proxied else []
+            assert submitters.run(*BASE, *user, str(submitters.script))[0] == 0
 
     directory = submitters.ready()
-    seen = []
-    for number in range(20):
-        user = ["--proxy-user", f"user{number}"] if number % 2 else []
-        assert submitters.run(*BASE, *user, str(submitters.script))[0] == 0
-        seen.append(state())
-    for early, late in zip(seen[8], seen[-1], strict=True):
-        assert late <= early + 4, seen
+    submit(2)
+    before = state()
+    submit(8)
+    # Hadoop closes a connection after 10 s without use, and each user that is impersonated has one.
+    until(lambda: all(late <= early + 2 for late, early in zip(state(), before, strict=True)), f"{before} again", 30)
 
 
 def test_a_jvm_that_died_is_replaced_and_not_missed(submitters, yarn):
@@ -307,21 +310,15 @@ def test_a_kernel_starts_through_it_where_its_kernelspec_says_so(server, yarn, s
     (home / "bin" / "spark-submit").chmod(0o755)
     add_kernelspec("counted", lambda spec: spec["env"].update(SPARK_HOME=str(home)))
     before = set((server.directory / "tmp").glob("elyra-server-*/submitter-*/socket"))
-    assert start("counted").value("spark.range(10).count()") == "10"
+    start("counted")
     assert calls.read_text().count("called") == 1
     until(
         lambda: set((server.directory / "tmp").glob("elyra-server-*/submitter-*/socket")) - before, "a warm submitter"
     )
     kernel = start("counted")
-    assert kernel.value("spark.range(10).count()") == "10"
     assert kernel.value("import os; print(os.environ['PYSPARK_PYTHON'])") == sys.executable
+    assert kernel.value("sc.master") == "'yarn'"
     assert calls.read_text().count("called") == 1
-    add_kernelspec(
-        "cold",
-        lambda spec: (spec["env"].update(SPARK_HOME=str(home)), spec["process_proxy"]["config"].clear()),
-    )
-    start("cold")
-    assert calls.read_text().count("called") == 2
 
 
 def test_a_submitter_that_is_lost_half_way_says_that_an_application_may_exist(tmp_path):
