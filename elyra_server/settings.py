@@ -194,7 +194,7 @@ class Settings(Configurable):
     )
     warm_submitter_at_start = _bool(
         "ELYRA_WARM_SUBMITTER_AT_START",
-        "Start such JVMs with the server, rather than with the first launch that could use one.",
+        "Start such JVMs with the server, rather than after the first launch that could have used one.",
         True,
     )
 

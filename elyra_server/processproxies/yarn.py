@@ -25,7 +25,7 @@ from elyra_server.resourcemanager import Report, ResourceManagerError
 from elyra_server.service import in_thread
 from elyra_server.settings import parse_bool
 from elyra_server.submitter.client import LOST
-from elyra_server.submitter.pool import OPTION, offer
+from elyra_server.submitter.pool import OPTION, offer, prepare
 
 SUBMITTED = re.compile(r"\b(application_\d+_\d+)\b")
 
@@ -63,10 +63,12 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         await self.applications.manager.connect()
         kernel_cmd = fill(kernel_cmd, {"response_address": await self._response_address()})
         await in_thread(self._ship_launcher, env)
-        offer(env, self.settings, self._flag(OPTION, False))
+        warm = self._flag(OPTION, False)
+        offer(env, self.settings, warm)
         self._staging = _staging_directories(env)
         self.run_command(kernel_cmd, env, kw.get("cwd"), on_line=self._read_submitter)
         await self.confirm_remote_startup(kernel_cmd, **kw)
+        prepare(env, self.settings, warm)
 
     async def confirm_remote_startup(self, kernel_cmd: list[str], **kw: Any) -> None:
         """Wait for the launcher's report, the end of its submission or application, or of the limit."""

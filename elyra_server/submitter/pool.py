@@ -1,7 +1,7 @@
 """The server's submitters: one for each Spark and configuration, started ahead of the launches that use them.
 
-A launch never waits for one. What is ready, it uses; what is not, it has started for
-those that come after it, and submits by spark-submit as if there were none.
+A launch never waits for one. It uses one that is ready, or submits by spark-submit as if
+there were none; and once its kernel is up, one is started for those that come after it.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ class SubmitterPool:
         return len(self._current) < int(self.limit)
 
     def find(self, env: Mapping[str, str]) -> Path | None:
-        """Return the socket of a submitter for an environment, None if none is ready; then one is started."""
+        """Return the socket of a submitter for an environment, None if none is ready."""
         key = frozenset(env.items())
         successor = self._successors.get(key)
         if successor is not None and (successor.usable or successor.life.done()):
@@ -250,7 +250,7 @@ class SubmitterPool:
             if successor.usable:
                 self._current[key].retire()
                 self._current[key] = successor
-        submitter = self.start(env)
+        submitter = self._current.get(key)
         if submitter is None or not submitter.usable:
             return None
         if submitter.worn and key not in self._successors:
@@ -258,7 +258,7 @@ class SubmitterPool:
         return submitter.use()
 
     def start(self, env: Mapping[str, str]) -> Submitter | None:
-        """See that there is a submitter for an environment, if it may be ready only later."""
+        """See that there is a submitter for an environment, which becomes ready later, or None if there cannot be."""
         key = frozenset(env.items())
         submitter = self._current.get(key)
         if submitter is not None and not submitter.life.done():
@@ -362,10 +362,22 @@ def offer(env: dict[str, str], settings: Settings, wanted: bool) -> None:
     """
     for name in (SOCKET_VARIABLE, CLIENT_VARIABLE, PYTHON_VARIABLE):
         env.pop(name, None)
-    if not (wanted and settings.warm_submitter and env.get("SPARK_HOME")):
-        return
-    socket = SubmitterPool.shared(settings).find(submitter_environment(env, settings.inherited_envs))
-    if socket is not None:
+    if wanted and settings.warm_submitter:
+        socket = SubmitterPool.shared(settings).find(submitter_environment(env, settings.inherited_envs))
+        if socket is None:
+            return
         env[SOCKET_VARIABLE] = str(socket)
         env[CLIENT_VARIABLE] = str(Path(__file__).with_name("client.py"))
         env[PYTHON_VARIABLE] = sys.executable
+
+
+def prepare(env: Mapping[str, str], settings: Settings, wanted: bool) -> None:
+    """Have a submitter ready for the next launch like this one, which is over: now it is in nobody's way.
+
+    Parameters
+    ----------
+    env, settings, wanted
+        As for `offer`.
+    """
+    if wanted and settings.warm_submitter and env.get("SPARK_HOME"):
+        SubmitterPool.shared(settings).start(submitter_environment(env, settings.inherited_envs))

@@ -281,13 +281,14 @@ async def wait_until(condition):
 
 
 async def ready(pool, **env):
+    pool.start(env)
     await wait_until(lambda: pool.find(env))
     return pool.find(env)
 
 
-async def test_one_for_each_environment_ready_for_the_second_launch(make_pool):
+async def test_one_for_each_environment(make_pool):
     pool = make_pool()
-    assert pool.find({"SPARK_HOME": "a"}) is None
+    assert pool.find({"SPARK_HOME": "a"}) is None and not pool._all
     first = await ready(pool, SPARK_HOME="a")
     assert await ready(pool, SPARK_HOME="b") != first == await ready(pool, SPARK_HOME="a")
 
@@ -305,7 +306,7 @@ async def test_the_least_recently_used_makes_room(make_pool):
 
 async def test_none_where_none_may_be(make_pool):
     pool = make_pool(warm_submitter_limit=0)
-    assert pool.find({"SPARK_HOME": "a"}) is None and not pool._all
+    assert pool.start({"SPARK_HOME": "a"}) is None and not pool._all
 
 
 async def test_one_that_nobody_uses_ends(make_pool):
@@ -316,9 +317,9 @@ async def test_one_that_nobody_uses_ends(make_pool):
 
 async def test_one_that_cannot_start_is_not_tried_with_each_launch(make_pool):
     pool = make_pool()
-    pool.find({"SPARK_FAKE": "fails"})
+    assert pool.start({"SPARK_FAKE": "fails"})
     await wait_until(lambda: not pool._all)
-    assert pool.find({"SPARK_FAKE": "fails"}) is None and not pool._all
+    assert pool.start({"SPARK_FAKE": "fails"}) is None and not pool._all
 
 
 async def test_one_that_is_worn_is_used_until_another_is_ready(make_pool, monkeypatch):
