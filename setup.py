@@ -74,7 +74,14 @@ setup(
     license_files=["LICENSE"],
     # A worker's launcher runs on 3.8; the server's dependencies ask for 3.10.
     python_requires=">=3.8",
-    packages=["elyra_launcher", "elyra_server", "elyra_server.processproxies", "elyra_server.ssh", KERNELS],
+    packages=[
+        "elyra_launcher",
+        "elyra_server",
+        "elyra_server.processproxies",
+        "elyra_server.ssh",
+        "elyra_server.submitter",
+        KERNELS,
+    ],
     package_dir={KERNELS: "kernels"},
     package_data={
         "elyra_launcher": ["py.typed", "*.R", "*.sh"],

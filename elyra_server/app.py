@@ -17,6 +17,7 @@ from traitlets.config import Configurable
 
 from elyra_server import __version__, shipping
 from elyra_server.channels import RemoteChannelsConnection
+from elyra_server.environment import launch_environment
 from elyra_server.kernelspecs import RemoteKernelSpecManager
 from elyra_server.listener import Listener
 from elyra_server.managers import RemoteKernelManager, RemoteMappingKernelManager
@@ -24,6 +25,7 @@ from elyra_server.restarter import RemoteKernelRestarter
 from elyra_server.service import Service
 from elyra_server.settings import Settings
 from elyra_server.ssh.connections import Connection
+from elyra_server.submitter.pool import SubmitterPool, warm
 
 SHUTDOWN_LIMIT = 8.0
 """Seconds that ending all kernels may take before the server ends without them."""
@@ -117,7 +119,16 @@ class ElyraApp(KernelGatewayApp):
             JupyterApp.start(self)
         else:
             raise_file_limit()
+            self._warm_up()
             super().start()
+
+    def _warm_up(self) -> None:
+        """Have the submitters of kernels on YARN ready when they are wanted."""
+        settings = Settings(parent=self)
+        if settings.warm_submitter and settings.warm_submitter_at_start:
+            environ = launch_environment({}, [*self.env_process_whitelist, *settings.inherited_envs])
+            service = Service.instance()
+            asyncio.run_coroutine_threadsafe(warm(self.kernel_spec_manager, environ, settings), service.loop)
 
     def _signal_stop(self, sig: int, frame: Any) -> None:
         """Leave the handling of a signal to the loop: in the middle of a log line nothing can be logged."""
@@ -146,6 +157,7 @@ class ElyraApp(KernelGatewayApp):
             self.log.error("Some kernels' ends were not seen within %g s.", DRAIN_LIMIT)
         await service.call(Listener.close_shared())
         await service.call(Connection.close_all())
+        await service.call(SubmitterPool.close_shared())
 
     async def _finish_within(self, seconds: float, name: str, step: Awaitable[Any]) -> None:
         """Take one step of the server's end; one that fails must not keep the others from being taken."""

@@ -184,6 +184,26 @@ class Settings(Configurable):
         "ELYRA_YARN_MUTUAL_AUTHENTICATION", "Require that the ResourceManager authenticates itself as well (SPNEGO)."
     )
 
+    warm_submitter = _bool(
+        "ELYRA_WARM_SUBMITTER",
+        "Submit kernels whose kernelspecs have warm_submitter by a JVM that stays, beside this server; False switches "
+        "that off for all.",
+        True,
+    )
+    warm_submitter_limit = _integer(
+        "ELYRA_WARM_SUBMITTER_LIMIT",
+        2,
+        "How many such JVMs there may be, one for each Spark and configuration; the one least recently used ends.",
+    )
+    warm_submitter_idle = _float(
+        "ELYRA_WARM_SUBMITTER_IDLE", 1800.0, "Seconds after its last submission that such a JVM ends."
+    )
+    warm_submitter_at_start = _bool(
+        "ELYRA_WARM_SUBMITTER_AT_START",
+        "Start such JVMs with the server, rather than after the first launch that could have used one.",
+        True,
+    )
+
     remote_hosts = _list(
         "ELYRA_REMOTE_HOSTS", "Hosts for kernels of DistributedProcessProxy; without any, this host (localhost)."
     )

@@ -24,6 +24,8 @@ from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.resourcemanager import Report, ResourceManagerError
 from elyra_server.service import in_thread
 from elyra_server.settings import parse_bool
+from elyra_server.submitter.client import LOST
+from elyra_server.submitter.pool import OPTION, offer, prepare
 
 SUBMITTED = re.compile(r"\b(application_\d+_\d+)\b")
 
@@ -61,9 +63,12 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         await self.applications.manager.connect()
         kernel_cmd = fill(kernel_cmd, {"response_address": await self._response_address()})
         await in_thread(self._ship_launcher, env)
+        warm = self._switch(OPTION, False)
+        offer(env, self.settings, warm)
         self._staging = _staging_directories(env)
         self.run_command(kernel_cmd, env, kw.get("cwd"), on_line=self._read_submitter)
         await self.confirm_remote_startup(kernel_cmd, **kw)
+        prepare(env, self.settings, warm)
 
     async def confirm_remote_startup(self, kernel_cmd: list[str], **kw: Any) -> None:
         """Wait for the launcher's report, the end of its submission or application, or of the limit."""
@@ -211,7 +216,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         """Whether there may be an application that was not seen: not if its submission failed by itself."""
         if self.command is None:
             return False
-        return self.application.id is not None or self.command.ended.result() <= 0
+        code = self.command.ended.result()
+        return self.application.id is not None or code <= 0 or code == LOST
 
     async def _find_late(self) -> None:
         """Look for the application of a submission that was stopped: it may exist all the same."""

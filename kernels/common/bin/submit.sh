@@ -54,5 +54,9 @@ submit() {
     shift 3
     check_launch_words "${launch[@]}" "$@"
     add_user
-    exec "$SPARK_HOME/bin/spark-submit" "${spark[@]}" "$script" "${launch[@]}" "$@"
+    set -- "$SPARK_HOME/bin/spark-submit" "${spark[@]}" "$script" "${launch[@]}" "$@"
+    # Where the server has a JVM ready that can do it; this becomes spark-submit if that is not so.
+    [[ -z $ELYRA_SUBMITTER || ! -x $ELYRA_SUBMITTER_PYTHON ]] ||
+        set -- "$ELYRA_SUBMITTER_PYTHON" -I -S "$ELYRA_SUBMITTER_CLIENT" "$@"
+    exec "$@"
 }
