@@ -45,7 +45,7 @@ END_PATIENCE = 5.0
 
 NAMES = frozenset(
     {
-        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "CLASSPATH"),
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "CLASSPATH", "_JAVA_OPTIONS"),
         *("LD_LIBRARY_PATH", "LD_PRELOAD", "MASTER", "DEPLOY_MODE", "PYTHONPATH", "PYSPARK_ARCHIVES_PATH"),
     }
 )
@@ -102,6 +102,7 @@ class Submitter:
         self.stale = False
         self.directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._words = ""
         self.stopped = False
         self.life = asyncio.create_task(self._live(), name="submitter")
 
@@ -154,15 +155,15 @@ class Submitter:
             log.warning("The warm submitter cannot be started: %s", error)
             return
         reports = asyncio.create_task(self._follow(process.stdout, self._note))
-        logged = asyncio.create_task(self._follow(process.stderr, lambda line: log.debug("Submitter: %s", line)))
+        words = asyncio.create_task(self._follow(process.stderr, self._note_words))
         try:
             code = await process_end(process)
-            if not self.stopped:
-                level = logging.INFO if self.stale else logging.WARNING
-                log.log(level, "The warm submitter %s; spark-submit does without it.", describe_end(code))
+            await asyncio.wait({reports, words}, timeout=1.0)
+            if not (self.stopped or self.stale):
+                log.warning("A warm submitter %s. Launches go by spark-submit. %s", describe_end(code), self._words)
         finally:
             self._hang_up(process)
-            await asyncio.wait({reports, logged}, timeout=1.0)
+            await asyncio.wait({reports, words}, timeout=1.0)
 
     def _start(self, directory: Path) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-I", "-c", RUN, str(ROOT), str(directory)]
@@ -194,6 +195,11 @@ class Submitter:
             self.ready.set()
         elif line == "stale":
             self.stale = True
+
+    def _note_words(self, line: str) -> None:
+        log.debug("Submitter: %s", line)
+        if line.strip():
+            self._words = f"Its last words: {line[:500]}"
 
     @staticmethod
     def _hang_up(process: subprocess.Popen[bytes]) -> None:

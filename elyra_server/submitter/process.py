@@ -62,7 +62,7 @@ class Submitter:
         """Serve until standard input or the JVM ends."""
         parent = asyncio.create_task(self._follow_server())
         self._fingerprint = fingerprint(self.environ)
-        self._defaults = read_defaults(self.environ["SPARK_CONF_DIR"])
+        self._defaults = read_defaults(self.environ.get("SPARK_CONF_DIR") or f"{self.environ['SPARK_HOME']}/conf")
         starting = asyncio.create_task(self._serve())
         over = asyncio.create_task(self.over.wait())
         done, _ = await asyncio.wait({parent, starting, over}, return_when=asyncio.FIRST_COMPLETED)

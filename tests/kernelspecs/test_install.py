@@ -68,6 +68,7 @@ def test_the_options_go_into_the_kernelspec(jupyter, tmp_path):
     assert result["env"]["SPARK_HOME"] == str(spark)
     assert result["env"]["PYSPARK_PYTHON"] == "/opt/python3"
     assert result["process_proxy"]["config"] == {
+        "warm_submitter": True,
         "launch_timeout": 90.0,
         "yarn_endpoint": "http://rm:8088/ws/v1/cluster",
     }

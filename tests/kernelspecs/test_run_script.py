@@ -154,6 +154,19 @@ def test_impersonation_adds_the_user(run_script, variable, value, on):
     assert options == ["--x", "--proxy-user", "root", *(["--proxy-user", "ann"] if on else [])]
 
 
+def test_a_warm_submitter_gets_the_very_words_of_spark_submit(run_script, hostile):
+    words = {"SPARK_OPTS": "--name ${KERNEL_X} --last", "LAUNCH_OPTS": "--a=${KERNEL_X}", "KERNEL_X": hostile}
+    submitter = {"ELYRA_SUBMITTER": "/socket", "ELYRA_SUBMITTER_CLIENT": "/client.py"}
+    plain = run_script("c", **words)["argv"]
+    warm = run_script("c", **words, **submitter, ELYRA_SUBMITTER_PYTHON=str(run_script.directory / "python"))
+    assert warm["argv"] == ["-I", "-S", "/client.py", str(run_script.spark_home / "bin/spark-submit"), *plain]
+
+
+def test_a_warm_submitter_whose_python_is_gone_is_not_missed(run_script):
+    submitter = {"ELYRA_SUBMITTER": "/socket", "ELYRA_SUBMITTER_PYTHON": "/nowhere/python"}
+    assert run_script("c", SPARK_OPTS="--x", **submitter)["argv"][0] == "--x"
+
+
 def test_impersonation_without_a_user_is_refused(run_script):
     assert "KERNEL_USERNAME" in run_script.error("c", ELYRA_IMPERSONATION_ENABLED="True")
 
