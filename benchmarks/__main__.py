@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import languages, local, on_yarn, over_ssh
+from . import languages, links, local, many, on_yarn, over_ssh
 from .figures import Figure, table, write
 from .servers import Server, elyra
 
@@ -67,7 +67,7 @@ def cluster(directory: Path, *names: str) -> Iterator[tuple[Server, list[str], s
             yield server, options, yarn.endpoint
 
 
-SUITES = {"local": measure_local, "ssh": measure_ssh, "yarn": measure_yarn, "languages": measure_languages}
+SUITES = {"local": measure_local, "many": many.measure, "links": links.measure, "ssh": measure_ssh, "yarn": measure_yarn, "languages": measure_languages}
 
 
 def main() -> None:

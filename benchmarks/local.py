@@ -125,7 +125,7 @@ def api_with_kernels(runs: int, server: Server) -> Figure:
     """GET /api with five kernels running, beside the same with none."""
 
     def gets() -> float:
-        return sum(server.get_api() for _ in range(200)) / 200 * 1000
+        return sum(server.get() for _ in range(200)) / 200 * 1000
 
     gets()
     floors = [gets() for _ in range(runs)]
