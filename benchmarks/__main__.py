@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import languages, links, local, many, on_yarn, over_ssh
+from . import languages, links, local, many, messages, on_yarn, over_ssh, together
 from .figures import Figure, table, write
 from .servers import Server, elyra
 
@@ -25,7 +25,8 @@ def install(directory: Path, *names: str, options: Sequence[str] = ()) -> dict[s
 
 def measure_local(runs: int, directory: Path) -> Iterator[Figure]:
     os.environ.update(install(directory, "python_local"))
-    yield from local.measure(runs, directory)
+    for suite in (local, messages, together):
+        yield from suite.measure(runs, directory)
 
 
 def measure_ssh(runs: int, directory: Path) -> Iterator[Figure]:
@@ -67,7 +68,14 @@ def cluster(directory: Path, *names: str) -> Iterator[tuple[Server, list[str], s
             yield server, options, yarn.endpoint
 
 
-SUITES = {"local": measure_local, "many": many.measure, "links": links.measure, "ssh": measure_ssh, "yarn": measure_yarn, "languages": measure_languages}
+SUITES = {
+    "local": measure_local,
+    "many": many.measure,
+    "links": links.measure,
+    "ssh": measure_ssh,
+    "yarn": measure_yarn,
+    "languages": measure_languages,
+}
 
 
 def main() -> None:
@@ -75,14 +83,16 @@ def main() -> None:
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="what to measure; all by default")
     parser.add_argument("--runs", type=int, default=9, help="runs of which the median counts (%(default)s)")
     parser.add_argument(
-        "--quick", action="store_true", help="2 runs of each: shows that they run, says nothing of speed"
+        "--quick",
+        action="store_true",
+        help="one run of each, and less of it: shows that they run, says nothing of speed",
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="file to write (%(default)s)")
     arguments = parser.parse_args()
     figures: list[Figure] = []
     for suite in arguments.suites or SUITES:
         with tempfile.TemporaryDirectory(prefix="elyra-bench-") as directory:
-            for one in SUITES[suite](2 if arguments.quick else arguments.runs, Path(directory)):
+            for one in SUITES[suite](1 if arguments.quick else arguments.runs, Path(directory)):
                 floor = f", floor {one.floor:g} {one.unit}, ratio {one.ratio:g}" if one.floor is not None else ""
                 print(f"{one.name}: {one.value:g} {one.unit}{floor} (target {one.target:g})", flush=True)
                 figures.append(one)

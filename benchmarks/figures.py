@@ -93,8 +93,9 @@ def percentile(values: list[float], percent: int) -> float:
 
 def interleaved(runs: int, *measures: Callable[[], float]) -> list[list[float]]:
     """Return what each of some measurements gave in `runs` runs, taken in turn, so that a drift hits all alike."""
-    for measure in measures:
-        measure()  # not counted: files are read and caches filled
+    if runs > 1:
+        for measure in measures:
+            measure()  # not counted: files are read and caches filled
     rows = [[measure() for measure in measures] for _ in range(runs)]
     return [list(column) for column in zip(*rows, strict=True)]
 

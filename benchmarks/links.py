@@ -20,7 +20,7 @@ LIMIT = 120.0
 
 def measure(runs: int, directory: Path) -> Iterator[Figure]:
     """Yield the figures, as they come."""
-    burst, held, times = (500, 5000, 3) if runs >= 7 else (50, 100, 2)
+    burst, held, times = (500, 5000, 3) if runs >= 7 else (50, 100, 1)
     raise_file_limit()
     yield from reports_within_a_second(burst, times, directory)
     yield from held_links(held, directory / "held")
@@ -90,5 +90,7 @@ def held_links(count: int, directory: Path) -> Iterator[Figure]:
         answers = listener.ask("ask")
         lost = count - listener.ask("held")
     yield figure(f"{count} held links (simulated): lost", "links", [float(lost)], None, 0)
-    yield figure(f"{count} held links (simulated): p99 of a request to one", "ms", [percentile(answers, 99) * 1000], None, 250)
+    yield figure(
+        f"{count} held links (simulated): p99 of a request to one", "ms", [percentile(answers, 99) * 1000], None, 250
+    )
     yield figure(f"{count} held links (simulated): memory of each", "KiB", [each], None, 30)

@@ -20,7 +20,7 @@ from elyra_server.listener import Listener, current_listener
 from elyra_server.service import Service
 from elyra_server.settings import Settings
 
-from .local import proportional_memory
+from .processes import proportional_memory
 from .simulated import raise_file_limit
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from .figures import Figure, figure, interleaved
-from .local import proportional_memory
+from .processes import proportional_memory, share
 from .servers import Server, elyra
 from .simulated import kernelspec, raise_file_limit, simulation
 
@@ -77,15 +77,5 @@ def gets(runs: int, path: str, servers: dict[int, Server]) -> Iterator[Figure]:
 
 def idle(seconds: float, server: Server, kernels: int) -> Figure:
     """The share of one core that the server takes while its kernels do nothing."""
-    values = [share(server, seconds / 3) for _ in range(3)]
+    values = [share(server.process, seconds / 3) for _ in range(3)]
     return figure(f"server idle with {kernels} kernels (simulated)", "%", values, None, 0.5)
-
-
-def share(server: Server, seconds: float) -> float:
-    """Return the percentage of one core that a server takes in some seconds."""
-    before = server.process.cpu_times()
-    begin = time.perf_counter()
-    threading.Event().wait(seconds)
-    passed = time.perf_counter() - begin
-    after = server.process.cpu_times()
-    return (after.user + after.system - before.user - before.system) / passed * 100
