@@ -1,26 +1,18 @@
-"""``python -m benchmarks [--quick] [local|ssh|yarn|languages ...]``: measure, print a table, write results.json."""
+"""``python -m benchmarks [--quick] [suite ...]``: measure, print a table, write results.json."""
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import languages, links, local, many, messages, on_yarn, over_ssh, together
+from . import languages, links, local, many, messages, on_yarn, over_ssh, questions, together
 from .figures import Figure, table, write
-from .servers import Server, elyra
+from .servers import Server, elyra, install
 
 RESULTS = Path(__file__).parent / "results.json"
-
-
-def install(directory: Path, *names: str, options: Sequence[str] = ()) -> dict[str, str]:
-    """Install kernelspecs below `directory` and return the variable by which a server finds them."""
-    command = [sys.executable, "-m", "elyra_server", "install", *names, *options, "--prefix", str(directory)]
-    subprocess.run([*command, "--python", sys.executable], check=True, stdout=subprocess.DEVNULL)
-    return {"JUPYTER_PATH": str(directory / "share" / "jupyter")}
 
 
 def measure_local(runs: int, directory: Path) -> Iterator[Figure]:
@@ -72,6 +64,7 @@ SUITES = {
     "local": measure_local,
     "many": many.measure,
     "links": links.measure,
+    "questions": questions.measure,
     "ssh": measure_ssh,
     "yarn": measure_yarn,
     "languages": measure_languages,

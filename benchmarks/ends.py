@@ -7,7 +7,6 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psutil
 

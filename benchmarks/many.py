@@ -40,17 +40,17 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
         yield idle(30.0 if runs >= 7 else 3.0, servers[many], many)
 
 
-def start(server: Server, count: int) -> list[float]:
+def start(server: Server, count: int, name: str = NAME, at_once: int = AT_ONCE) -> list[float]:
     """Start simulated kernels, some at once, and return the seconds that each POST took."""
 
     def one(_: int) -> float:
         begin = time.perf_counter()
-        answer = server.post_kernel(NAME)
+        answer = server.post_kernel(name)
         if answer.status_code != 201:
             raise RuntimeError(f"POST /api/kernels: {answer.status_code} {answer.text}")
         return time.perf_counter() - begin
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(one, range(count)))
 
 

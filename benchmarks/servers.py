@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,6 @@ from typing import Any, Self
 import psutil
 import requests
 import websocket
-
 
 V1 = "v1.kernel.websocket.jupyter.org"
 
@@ -228,3 +227,11 @@ def jupyter_server(directory: Path, **environ: str) -> Server:
     options = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port={port}"]
     open_api = ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
     return Server([sys.executable, "-m", "jupyter_server", *options, *open_api], directory, **environ)
+
+
+def install(directory: Path, *names: str, options: Sequence[str] = ()) -> dict[str, str]:
+    """Install kernelspecs below `directory` and return the variable by which a server finds them."""
+    command = [sys.executable, "-m", "elyra_server", "install", *names, *options, "--prefix", str(directory)]
+    quiet = subprocess.DEVNULL
+    subprocess.run([*command, "--python", sys.executable], check=True, stdout=quiet, stderr=quiet)
+    return {"JUPYTER_PATH": str(directory / "share" / "jupyter")}
