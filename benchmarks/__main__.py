@@ -2,15 +2,14 @@
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from . import languages, links, local, many, messages, on_yarn, over_ssh, questions, together
 from .figures import Figure, table, write
-from .servers import Server, elyra, install
+from .servers import elyra, install
+from .yarn import cluster
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -40,24 +39,6 @@ def measure_yarn(runs: int, directory: Path) -> Iterator[Figure]:
 def measure_languages(runs: int, directory: Path) -> Iterator[Figure]:
     with cluster(directory, *languages.NAMES) as (server, options, _):
         yield from languages.measure(runs, server, options)
-
-
-@contextmanager
-def cluster(directory: Path, *names: str) -> Iterator[tuple[Server, list[str], str]]:
-    """Run a YARN and a server with some kernelspecs; give them, and the options of a bare spark-submit to that YARN."""
-    import pyspark
-
-    from demo.yarn import Yarn
-
-    os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
-    paths = install(directory, *names)
-    wait = "spark.yarn.submit.waitAppCompletion=false"
-    python = f"spark.yarn.appMasterEnv.PYSPARK_PYTHON={sys.executable}"
-    options = ["--master", "yarn", "--deploy-mode", "cluster", "--conf", wait, "--conf", python]
-    with Yarn() as yarn:
-        os.environ.update(yarn.environ)
-        with elyra(directory / "server", ELYRA_KERNEL_LAUNCH_TIMEOUT="120", **paths) as server:
-            yield server, options, yarn.endpoint
 
 
 SUITES = {

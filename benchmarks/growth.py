@@ -1,4 +1,4 @@
-"""``python -m benchmarks.growth``: how a server's cost grows with its kernels; writes growth.json, for docs/capacity.md.
+"""``python -m benchmarks.growth``: how a server's cost grows with its kernels; writes growth.json for the docs.
 
 Real kernels first, then simulated launchers, where the machine could not run so many kernels. At each number: one more
 launch, the event loop's lag as a client sees it, memory, open files, and idling.
