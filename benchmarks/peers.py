@@ -1,7 +1,7 @@
 """The other servers that run kernels elsewhere, the real ones: Enterprise Gateway 3.3 and gateway_provisioners 0.5.
 
-Each is installed in a virtual environment of its own, has its own kernelspecs and its own launchers, and is told no more
-than where things are here. gateway_provisioners, which is no server, runs in a plain jupyter_server.
+Each is installed in a virtual environment of its own, has its own kernelspecs and its own launchers, and is told no
+more than where things are here. gateway_provisioners, which is no server, runs in a plain jupyter_server.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class GatewayProvisioners(Server):
         )
 
     def post_kernel(self, name: str, **env: str) -> requests.Response:
-        """POST a session: a kernel by itself gets no environment from jupyter_server, on which its provisioners insist."""
+        """POST a session: the provisioners insist on an environment, which jupyter_server gives to no other kernel."""
         body = {"kernel": {"name": name}, "path": uuid.uuid4().hex, "name": "", "type": "notebook"}
         answer = self.session.post(self.url + "/api/sessions", json=body)
         if answer.status_code == 201:
