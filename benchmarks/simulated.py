@@ -111,7 +111,7 @@ class Simulation:
     def __init__(self, pipe: Path) -> None:
         self._pipe = pipe
         self._context = zmq.asyncio.Context()
-        self._context.setsockopt(zmq.MAX_SOCKETS, FILES)
+        self._context.set(zmq.MAX_SOCKETS, FILES)
         self._tasks: set[asyncio.Task[None]] = set()
         # They answer to nothing: one for all.
         kinds = {"stdin_port": zmq.ROUTER, "hb_port": zmq.REP, "control_port": zmq.ROUTER}
