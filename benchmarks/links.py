@@ -85,7 +85,7 @@ def held_links(count: int, directory: Path) -> Iterator[Figure]:
     with simulation(directory) as pipe, listening(count) as listener:
         dial(pipe, listener.launches, 200.0)
         until(lambda: listener.ask("count") == count, count / 200.0 + LIMIT, "the reports")
-        time.sleep(3.0)  # what the last ones left to do is done
+        time.sleep(3.0 if count > 1000 else 0.3)  # what the last ones left to do is done
         each = listener.ask("memory") / count * 1024
         answers = listener.ask("ask")
         lost = count - listener.ask("held")

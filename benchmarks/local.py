@@ -31,7 +31,7 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
         yield supervisor_memory(ours)
         yield from ends.measure(runs, ours)
     with elyra(directory / "idle") as ours:
-        yield idle_server(20 if runs >= 7 else 4, 30.0 if runs >= 7 else 5.0, ours)
+        yield idle_server(20 if runs >= 7 else 2, 30.0 if runs >= 7 else 1.0, ours)
 
 
 def launcher_start(runs: int) -> Figure:
@@ -112,20 +112,21 @@ def first_replies(runs: int, ours: Server, plain: Server) -> Iterator[Figure]:
 
 
 def api_with_kernels(runs: int, server: Server) -> Figure:
-    """GET /api with five kernels running, beside the same with none."""
+    """GET /api with a few kernels running, beside the same with none."""
+    count = 5 if runs >= 7 else 2
 
     def gets() -> float:
         return sum(server.get() for _ in range(200)) / 200 * 1000
 
     gets()
     floors = [gets() for _ in range(runs)]
-    kernels = [server.start_kernel("python_local") for _ in range(5)]
+    kernels = [server.start_kernel("python_local") for _ in range(count)]
     for kernel in kernels:
         kernel.first_reply()
     values = [gets() for _ in range(runs)]
     for kernel in kernels:
         kernel.close()
-    return figure("GET /api with 5 kernels", "ms", values, floors, 1.1)
+    return figure(f"GET /api with {count} kernels", "ms", values, floors, 1.1)
 
 
 def supervisor_memory(server: Server) -> Figure:
@@ -142,7 +143,7 @@ def idle_server(kernels: int, seconds: float, server: Server) -> Figure:
     running = [server.start_kernel("python_local") for _ in range(kernels)]
     for kernel in running:
         kernel.first_reply()
-    threading.Event().wait(3.0)  # what the starts left to do is done
+    threading.Event().wait(min(3.0, seconds))  # what the starts left to do is done
     value = share(server.process, seconds)
     for kernel in running:
         kernel.close()

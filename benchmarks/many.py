@@ -33,11 +33,12 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
         }
         start(servers[few], few)
         start(servers[many], few)
-        yield memory(servers[many], many - few)
-        threading.Event().wait(SETTLE)
+        settle = SETTLE if runs >= 7 else 0.3
+        yield memory(servers[many], many - few, settle)
+        threading.Event().wait(settle)
         for path in ("/api", "/api/kernels"):
             yield from gets(runs, path, servers)
-        yield idle(30.0 if runs >= 7 else 3.0, servers[many], many)
+        yield idle(30.0 if runs >= 7 else 1.0, servers[many], many)
 
 
 def start(server: Server, count: int, name: str = NAME, at_once: int = AT_ONCE) -> list[float]:
@@ -54,12 +55,12 @@ def start(server: Server, count: int, name: str = NAME, at_once: int = AT_ONCE) 
         return list(pool.map(one, range(count)))
 
 
-def memory(server: Server, more: int) -> Figure:
+def memory(server: Server, more: int, settle: float) -> Figure:
     """What the server's own process grows by with each kernel, beyond the first ones."""
-    threading.Event().wait(SETTLE)
+    threading.Event().wait(settle)
     before = proportional_memory(server.process.pid)
     start(server, more)
-    threading.Event().wait(SETTLE)
+    threading.Event().wait(settle)
     each = (proportional_memory(server.process.pid) - before) / more
     return figure("server memory per kernel (simulated)", "MiB", [each], None, 0.5)
 
