@@ -64,7 +64,7 @@ class Bare:
         start = time.perf_counter()
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
-        while not path.exists():
+        while not (path.exists() and path.stat().st_size):
             time.sleep(0.001)
         context = zmq.Context()
         context.setsockopt(zmq.RECONNECT_IVL, 10)  # its ports are not open yet, perhaps

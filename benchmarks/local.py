@@ -90,7 +90,7 @@ def _bare_kernel(directory: Path) -> float:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not path.exists():  # it writes the file when its ports are bound
+    while not (path.exists() and path.stat().st_size):  # it writes the file when its ports are bound
         time.sleep(0.001)
     seconds = time.perf_counter() - start
     process.kill()
