@@ -1,7 +1,8 @@
 # What the two commands of README.md need is installed below $(BUILD), once.
 #   make demo [ONCE=1]   a notebook as a Spark application on a YARN of this machine
 #   make test            everything that is checked: lint, types, docs, all tests
-#   make bench           benchmarks/, writes benchmarks/results.json
+#   make bench           benchmarks/, writes benchmarks/results.json and growth.json, and the plots in docs/
+#   make bench-peers     the same beside other servers, which it installs; writes benchmarks/peers.json
 #   make lint docs       parts of make test
 #   make clean           remove what make has installed and built
 
@@ -19,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE :=
 unexport SPARK_HOME SPARK_CONF_DIR SPARK_OPTS HADOOP_CONF_DIR YARN_CONF_DIR PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test bench lint docs clean tools tools-of-tests venv hadoop kerberos install-venv install-hadoop install-kerberos
+.PHONY: demo test bench bench-peers lint docs clean tools tools-of-tests venv hadoop kerberos install-venv install-hadoop install-kerberos
 
 demo: $(VENV) $(HADOOP)
 	@exec python -m demo $(if $(filter-out 0 no false,$(ONCE)),--once)
@@ -29,6 +30,12 @@ test: tools-of-tests lint docs $(HADOOP) $(KERBEROS)
 
 bench: tools-of-tests $(VENV) $(HADOOP)
 	python -m benchmarks
+	python -m benchmarks.growth
+	python -m benchmarks.plot
+
+bench-peers: tools-of-tests $(VENV) $(HADOOP)
+	python -m benchmarks.beside_peers
+	python -m benchmarks.plot
 
 lint: $(VENV)
 	ruff check .
@@ -47,7 +54,7 @@ hadoop: $(HADOOP)
 kerberos: $(KERBEROS)
 
 clean:
-	rm -rf $(BUILD)/venv $(BUILD)/*-venv $(BUILD)/venv-* $(BUILD)/hadoop $(BUILD)/kerberos $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.lock $(BUILD)/*.log
+	rm -rf $(BUILD)/venv $(BUILD)/*-venv $(BUILD)/eg-sources $(BUILD)/venv-* $(BUILD)/hadoop $(BUILD)/kerberos $(BUILD)/docs $(BUILD)/*.stamp $(BUILD)/*.lock $(BUILD)/*.log
 	rm -rf jupyter_elyra.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV): setup.py pyproject.toml | tools

@@ -1,31 +1,23 @@
-"""``python -m benchmarks [--quick] [local|ssh|yarn|languages ...]``: measure, print a table, write results.json."""
+"""``python -m benchmarks [--quick] [suite ...]``: measure, print a table, write results.json."""
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
-from . import languages, local, on_yarn, over_ssh
+from . import languages, links, local, many, messages, on_yarn, over_ssh, questions, together
 from .figures import Figure, table, write
-from .servers import Server, elyra
+from .servers import elyra, install
+from .yarn import cluster
 
 RESULTS = Path(__file__).parent / "results.json"
 
 
-def install(directory: Path, *names: str, options: Sequence[str] = ()) -> dict[str, str]:
-    """Install kernelspecs below `directory` and return the variable by which a server finds them."""
-    command = [sys.executable, "-m", "elyra_server", "install", *names, *options, "--prefix", str(directory)]
-    subprocess.run([*command, "--python", sys.executable], check=True, stdout=subprocess.DEVNULL)
-    return {"JUPYTER_PATH": str(directory / "share" / "jupyter")}
-
-
 def measure_local(runs: int, directory: Path) -> Iterator[Figure]:
     os.environ.update(install(directory, "python_local"))
-    yield from local.measure(runs, directory)
+    for suite in (local, messages, together):
+        yield from suite.measure(runs, directory)
 
 
 def measure_ssh(runs: int, directory: Path) -> Iterator[Figure]:
@@ -49,25 +41,15 @@ def measure_languages(runs: int, directory: Path) -> Iterator[Figure]:
         yield from languages.measure(runs, server, options)
 
 
-@contextmanager
-def cluster(directory: Path, *names: str) -> Iterator[tuple[Server, list[str], str]]:
-    """Run a YARN and a server with some kernelspecs; give them, and the options of a bare spark-submit to that YARN."""
-    import pyspark
-
-    from demo.yarn import Yarn
-
-    os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
-    paths = install(directory, *names)
-    wait = "spark.yarn.submit.waitAppCompletion=false"
-    python = f"spark.yarn.appMasterEnv.PYSPARK_PYTHON={sys.executable}"
-    options = ["--master", "yarn", "--deploy-mode", "cluster", "--conf", wait, "--conf", python]
-    with Yarn() as yarn:
-        os.environ.update(yarn.environ)
-        with elyra(directory / "server", ELYRA_KERNEL_LAUNCH_TIMEOUT="120", **paths) as server:
-            yield server, options, yarn.endpoint
-
-
-SUITES = {"local": measure_local, "ssh": measure_ssh, "yarn": measure_yarn, "languages": measure_languages}
+SUITES = {
+    "local": measure_local,
+    "many": many.measure,
+    "links": links.measure,
+    "questions": questions.measure,
+    "ssh": measure_ssh,
+    "yarn": measure_yarn,
+    "languages": measure_languages,
+}
 
 
 def main() -> None:
@@ -75,14 +57,16 @@ def main() -> None:
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="what to measure; all by default")
     parser.add_argument("--runs", type=int, default=9, help="runs of which the median counts (%(default)s)")
     parser.add_argument(
-        "--quick", action="store_true", help="2 runs of each: shows that they run, says nothing of speed"
+        "--quick",
+        action="store_true",
+        help="one run of each, and less of it: shows that they run, says nothing of speed",
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="file to write (%(default)s)")
     arguments = parser.parse_args()
     figures: list[Figure] = []
     for suite in arguments.suites or SUITES:
         with tempfile.TemporaryDirectory(prefix="elyra-bench-") as directory:
-            for one in SUITES[suite](2 if arguments.quick else arguments.runs, Path(directory)):
+            for one in SUITES[suite](1 if arguments.quick else arguments.runs, Path(directory)):
                 floor = f", floor {one.floor:g} {one.unit}, ratio {one.ratio:g}" if one.floor is not None else ""
                 print(f"{one.name}: {one.value:g} {one.unit}{floor} (target {one.target:g})", flush=True)
                 figures.append(one)

@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import zmq
-from jupyter_client import BlockingKernelClient
+from jupyter_client import BlockingKernelClient, KernelManager
 from jupyter_client.connect import write_connection_file
 
 IPYKERNEL = """
 import sys
 from ipykernel.kernelapp import IPKernelApp
 IPKernelApp.launch_instance(["-f", sys.argv[1]])
+"""
+
+EAGER_IPYKERNEL = """
+import sys
+from ipykernel.kernelapp import IPKernelApp
+from pyspark.sql import SparkSession
+IPKernelApp.launch_instance(["-f", sys.argv[1]], user_ns={"spark": SparkSession.builder.getOrCreate()})
 """
 
 IRKERNEL = """
@@ -56,7 +64,7 @@ class Bare:
         start = time.perf_counter()
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
-        while not path.exists():
+        while not (path.exists() and path.stat().st_size):
             time.sleep(0.001)
         context = zmq.Context()
         context.setsockopt(zmq.RECONNECT_IVL, 10)  # its ports are not open yet, perhaps
@@ -76,6 +84,23 @@ class Bare:
             self.client.context.destroy(linger=0)
             self._directory.cleanup()
 
+    def begin(self, code: str) -> str:
+        """Send a cell and return the message's id."""
+        return str(self.client.execute(code, store_history=False, allow_stdin=False))
+
+    def receive(self) -> dict[str, Any]:
+        """Return the next message of the two channels that say something."""
+        poller = zmq.Poller()
+        shell, iopub = self.client.shell_channel, self.client.iopub_channel
+        for channel in (shell, iopub):
+            poller.register(channel.socket, zmq.POLLIN)
+        ready = dict(poller.poll(LIMIT * 1000))
+        if not ready:
+            raise RuntimeError(f"the bare kernel said nothing for {LIMIT:g} s")
+        channel = shell if shell.socket in ready else iopub
+        message: dict[str, Any] = channel.get_msg(timeout=LIMIT)
+        return message
+
     def busy(self, code: str) -> Callable[[], object]:
         """Start a cell, return once it printed something, and give what returns when its reply came."""
         number = self.client.execute(code, store_history=False)
@@ -90,6 +115,27 @@ def first_reply(command: Callable[[Path, Path], list[str]], writes_file: bool = 
     """Return the seconds from a command to the first reply of the kernel that it starts."""
     with Bare(command, writes_file) as kernel:
         return kernel.seconds
+
+
+def local_ipykernel(directory: Path, path: Path) -> list[str]:
+    """Return the command of an ipykernel on this machine."""
+    return [sys.executable, "-m", "ipykernel_launcher", "-f", str(path)]
+
+
+def managed_first_reply() -> float:
+    """Return the seconds from a KernelManager's start to the first reply of its kernel, without any server."""
+    with zmq.Context() as context:
+        context.setsockopt(zmq.RECONNECT_IVL, 10)
+        start = time.perf_counter()
+        manager = KernelManager(kernel_name="python3", context=context)
+        manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = manager.client()
+        client.start_channels(hb=False)
+        client.kernel_info(reply=True, timeout=LIMIT)
+        seconds = time.perf_counter() - start
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return seconds
 
 
 def submitted(script: str, *options: str) -> Callable[[Path, Path], list[str]]:

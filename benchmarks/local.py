@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import secrets
 import socket
 import subprocess
@@ -13,12 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from elyra_launcher import protocol
 from elyra_server.certificate import make_certificate
 
+from . import ends
+from .bare import managed_first_reply
 from .figures import Figure, figure, interleaved
+from .processes import proportional_memory, share, supervisor_of
 from .servers import Server, elyra, jupyter_server
 
 
@@ -26,19 +26,19 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
     """Yield the figures, as they come."""
     yield launcher_start(runs)
     with elyra(directory / "elyra") as ours, jupyter_server(directory / "plain") as plain:
-        yield first_reply(runs, ours, plain)
-        yield round_trip(runs, ours, plain)
+        yield from first_replies(runs, ours, plain)
         yield api_with_kernels(runs, ours)
         yield supervisor_memory(ours)
+        yield from ends.measure(runs, ours)
     with elyra(directory / "idle") as ours:
-        yield idle_server(20 if runs >= 7 else 4, 30.0 if runs >= 7 else 5.0, ours)
+        yield idle_server(20 if runs > 1 else 2, 30.0 if runs > 1 else 1.0, ours)
 
 
 def launcher_start(runs: int) -> Figure:
     """The launcher until its server has the connection info; the floor: ipykernel until its ports are bound."""
     with tempfile.TemporaryDirectory() as directory:
         values, floors = interleaved(runs, lambda: _launch(Path(directory)), lambda: _bare_kernel(Path(directory)))
-    return figure("launcher exec to connection info sent", "s", values, floors, 1.15)
+    return figure("launcher exec to connection info sent", "s", values, floors, 1.05)
 
 
 def _launch(directory: Path) -> float:
@@ -90,7 +90,7 @@ def _bare_kernel(directory: Path) -> float:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not path.exists():  # it writes the file when its ports are bound
+    while not (path.exists() and path.stat().st_size):  # it writes the file when its ports are bound
         time.sleep(0.001)
     seconds = time.perf_counter() - start
     process.kill()
@@ -99,43 +99,34 @@ def _bare_kernel(directory: Path) -> float:
     return seconds
 
 
-def first_reply(runs: int, ours: Server, plain: Server) -> Figure:
-    """POST of `python_local` until the kernel's first reply, beside a plain jupyter_server with the same ipykernel."""
-    values, floors = interleaved(runs, lambda: ours.first_reply("python_local"), lambda: plain.first_reply("python3"))
-    return figure("POST to first reply, python_local", "s", values, floors, 1.1)
+def first_replies(runs: int, ours: Server, plain: Server) -> Iterator[Figure]:
+    """POST of `python_local` until the kernel's first reply.
 
-
-def round_trip(runs: int, ours: Server, plain: Server) -> Figure:
-    """One execute request until its reply, beside a plain jupyter_server."""
-    kernels = ours.start_kernel("python_local"), plain.start_kernel("python3")
-    values, floors = interleaved(runs, *(lambda kernel=kernel: _executes(kernel) for kernel in kernels))
-    for kernel in kernels:
-        kernel.close()
-    return figure("execute round trip", "ms", values, floors, 1.1)
-
-
-def _executes(kernel: object, count: int = 100) -> float:
-    start = time.perf_counter()
-    for _ in range(count):
-        kernel.execute("1")  # type: ignore[attr-defined]
-    return (time.perf_counter() - start) / count * 1000
+    Beside a plain jupyter_server with the same ipykernel, and beside a KernelManager without any server.
+    """
+    values, plains, managers = interleaved(
+        runs, lambda: ours.first_reply("python_local"), lambda: plain.first_reply("python3"), managed_first_reply
+    )
+    yield figure("POST to first reply, python_local", "s", values, plains, 1.1)
+    yield figure("POST to first reply, python_local, beside a KernelManager alone", "s", values, managers, 1.15)
 
 
 def api_with_kernels(runs: int, server: Server) -> Figure:
-    """GET /api with five kernels running, beside the same with none."""
+    """GET /api with a few kernels running, beside the same with none."""
+    count = 5 if runs > 1 else 2
 
     def gets() -> float:
-        return sum(server.get_api() for _ in range(200)) / 200 * 1000
+        return sum(server.get() for _ in range(200)) / 200 * 1000
 
     gets()
     floors = [gets() for _ in range(runs)]
-    kernels = [server.start_kernel("python_local") for _ in range(5)]
+    kernels = [server.start_kernel("python_local") for _ in range(count)]
     for kernel in kernels:
         kernel.first_reply()
     values = [gets() for _ in range(runs)]
     for kernel in kernels:
         kernel.close()
-    return figure("GET /api with 5 kernels", "ms", values, floors, 1.1)
+    return figure(f"GET /api with {count} kernels", "ms", values, floors, 1.1)
 
 
 def supervisor_memory(server: Server) -> Figure:
@@ -144,25 +135,7 @@ def supervisor_memory(server: Server) -> Figure:
     kernel.first_reply()
     value = proportional_memory(supervisor_of(kernel.id))
     kernel.close()
-    return figure("supervisor's proportional memory", "MiB", [value], None, 12)
-
-
-def supervisor_of(kernel_id: str) -> int:
-    """Return the process id of the launcher of a kernel on this machine."""
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        python = command and re.search(r"python[0-9.]*$", command[0])
-        if python and kernel_id in " ".join(command) and any("launch" in part for part in command[1:4]):
-            return int(process.pid)
-    raise RuntimeError(f"no launcher of kernel {kernel_id}")
-
-
-def proportional_memory(pid: int) -> float:
-    """Return the proportional set size of a process, in MiB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    match = re.search(r"^Pss:\s+(\d+) kB", text, re.M)
-    assert match, text
-    return int(match.group(1)) / 1024
+    return figure("supervisor's proportional memory", "MiB", [value], None, 10)
 
 
 def idle_server(kernels: int, seconds: float, server: Server) -> Figure:
@@ -170,11 +143,8 @@ def idle_server(kernels: int, seconds: float, server: Server) -> Figure:
     running = [server.start_kernel("python_local") for _ in range(kernels)]
     for kernel in running:
         kernel.first_reply()
-    threading.Event().wait(3.0)  # what the starts left to do is done
-    before = server.process.cpu_times()
-    threading.Event().wait(seconds)
-    after = server.process.cpu_times()
-    share = (after.user + after.system - before.user - before.system) / seconds * 100
+    threading.Event().wait(min(3.0, seconds))  # what the starts left to do is done
+    value = share(server.process, seconds)
     for kernel in running:
         kernel.close()
-    return figure(f"server idle with {kernels} kernels", "%", [share], None, 1.0)
+    return figure(f"server idle with {kernels} kernels", "%", [value], None, 1.0)

@@ -30,7 +30,7 @@ def measure(runs: int, server: Server, hosts: Hosts, home: Path) -> Iterator[Fig
         runs, lambda: server.first_reply(NAME), lambda: bare_first_reply(host, home, next(ports))
     )
     logins = host.logins()
-    yield figure("POST to first reply by ssh", "s", values, floors, 1.15)
+    yield figure("POST to first reply by ssh", "s", values, floors, 1.1)
     for _ in range(runs):
         server.first_reply(NAME)
     yield figure("ssh logins of launches after the first", "", [host.logins() - logins], None, 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from elyra_launcher import protocol
 from elyra_server.errors import LinkError, LinkSilentError
+from elyra_server.tls import Connection
 
 Handler = Callable[[str, protocol.Message], protocol.Message]
 
@@ -22,7 +23,7 @@ class Link:
 
     Parameters
     ----------
-    reader, writer : asyncio streams
+    connection : Connection
         The TLS connection.
     lines : protocol.LineReader
         Holds what was read beyond ``hello``.
@@ -32,13 +33,11 @@ class Link:
 
     def __init__(
         self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        connection: Connection,
         lines: protocol.LineReader,
         handler: Handler,
     ) -> None:
-        self._reader = reader
-        self._writer = writer
+        self._connection = connection
         self._lines = lines
         self._handler = handler
         self._ids = itertools.count(1)
@@ -58,7 +57,7 @@ class Link:
         try:
             for message in early:
                 self._receive(message)
-            while data := await self._reader.read(READ_SIZE):
+            while data := await self._connection.read(READ_SIZE):
                 for message in self._lines.feed(data):
                     self._receive(message)
         except OSError:
@@ -103,8 +102,7 @@ class Link:
             if not answer.done():
                 answer.set_exception(LinkError("The connection to the launcher broke."))
                 answer.exception()  # the one who waits may be gone
-        # Not close(): a peer that does not take part in TLS's farewell would hold the socket.
-        self._writer.transport.abort()
+        self._connection.abort()
 
     def _receive(self, message: protocol.Message) -> None:
         number = message.get("id")
@@ -118,8 +116,8 @@ class Link:
             self._send(protocol.result(number, value))
 
     def _send(self, message: protocol.Message) -> None:
-        self._writer.write(protocol.encode(message))
-        if self._writer.transport.get_write_buffer_size() > WRITE_LIMIT:
+        self._connection.write(protocol.encode(message))
+        if self._connection.unsent > WRITE_LIMIT:
             self.close()
 
     async def _ping(self, seconds: float) -> None:

@@ -13,16 +13,16 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterable
-from typing import Any
 
 from elyra_launcher import protocol
 from elyra_launcher.dial import notice_outages
 from elyra_server.addresses import LOOPBACK, advertised_addresses, bind, look_up_own_name
 from elyra_server.certificate import Certificate, make_certificate
 from elyra_server.launchers import Launcher
-from elyra_server.links import READ_SIZE, Link, text_of
+from elyra_server.links import Link, text_of
 from elyra_server.service import Service, in_thread
 from elyra_server.settings import Settings
+from elyra_server.tls import Connection
 
 MAX_UNAUTHENTICATED = 256
 """Connections without a valid ``hello`` at a time; one more ends the oldest."""
@@ -167,32 +167,32 @@ class Listener:
         """Take a stranger's ``hello``; what is wrong with it is raised."""
         try:
             await _readable(sock)
+            connection = Connection(sock, self._certificate.context)
         except BaseException:
-            sock.close()  # from here on it belongs to its transport
+            sock.close()  # from here on it belongs to the connection
             raise
-        reader, writer = await self._secure(sock)
         try:
-            hello, lines, early = await _read_hello(reader)
+            await connection.shake_hands()
+            hello, lines, early = await _read_hello(connection)
             launcher = self._check(hello)
             if launcher is None:
-                writer.write(
+                connection.write(
                     protocol.encode(protocol.error(hello.get("id"), protocol.REJECTED, "unknown kernel or ticket"))
                 )
-                await writer.drain()
-                writer.close()
+                await connection.drain()
+                connection.close()
                 raise protocol.ProtocolError("its ticket is not valid")
         except BaseException:
-            if not writer.is_closing():
-                writer.transport.abort()
+            connection.abort()
             raise
-        link = Link(reader, writer, lines, launcher.receive)
+        link = Link(connection, lines, launcher.receive)
         answer = {
-            "resume": launcher.attach(hello["params"], _address_of(writer)),
+            "resume": launcher.attach(hello["params"], connection.peer),
             "lease": self.settings.lease,
             "ping": self.settings.ping,
         }
         launcher.link = link
-        writer.write(protocol.encode(protocol.result(hello["id"], answer)))
+        connection.write(protocol.encode(protocol.result(hello["id"], answer)))
         return launcher, link, early
 
     def _check(self, hello: protocol.Message) -> Launcher | None:
@@ -202,22 +202,9 @@ class Listener:
         launcher = self._launchers.get(text_of(params, "kernel_id", 100))
         return launcher if launcher is not None and launcher.accept(params) else None
 
-    async def _secure(self, sock: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=READ_SIZE, loop=loop)
-        stream = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: stream,
-            sock,
-            ssl=self._certificate.context,
-            ssl_handshake_timeout=protocol.HELLO_TIMEOUT,
-            **_shutdown_limit(),
-        )
-        return reader, asyncio.StreamWriter(transport, stream, reader, loop)
-
 
 async def _read_hello(
-    reader: asyncio.StreamReader,
+    connection: Connection,
 ) -> tuple[protocol.Message, protocol.LineReader, list[protocol.Message]]:
     lines = protocol.LineReader(protocol.HELLO_LIMIT)
     messages: list[protocol.Message] = []
@@ -225,7 +212,7 @@ async def _read_hello(
     while not messages:
         if left <= 0:  # such as blank lines without end
             raise protocol.ProtocolError(f"it sent {protocol.HELLO_LIMIT} bytes without a hello")
-        data = await reader.read(left)
+        data = await connection.read(left)
         if not data:
             raise EOFError("it was closed before its hello")
         left -= len(data)
@@ -253,19 +240,6 @@ async def _readable(sock: socket.socket) -> None:
     finally:
         with contextlib.suppress(ValueError):  # the socket was closed meanwhile
             loop.remove_reader(sock)
-
-
-def _shutdown_limit() -> dict[str, Any]:
-    """Return how long TLS's farewell may take, where this Python can say so (3.11)."""
-    import sys
-
-    return {"ssl_shutdown_timeout": 1.0} if sys.version_info >= (3, 11) else {}
-
-
-def _address_of(writer: asyncio.StreamWriter) -> str:
-    """Return the address of who is at the other end."""
-    name = writer.get_extra_info("peername")
-    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else ""
 
 
 def _literal(address: str) -> str:

@@ -28,6 +28,9 @@ RESTART_PATIENCE = 10.0
 SHUTDOWN_PATIENCE = 0.8
 """Seconds that a shutdown waits for a launcher's kernel; the rest goes on in the background."""
 
+MAX_SOCKETS = 65535
+"""As many as ZeroMQ can have; what limits a server is its open files."""
+
 RECONNECT_INTERVAL = 30
 """Milliseconds between two attempts of a channel to reach a kernel that is being restarted."""
 
@@ -210,6 +213,8 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
     def _default_context(self) -> zmq.asyncio.Context:
         self._created_context = True
         context = zmq.asyncio.Context()
+        # By itself a context has 1023 sockets, a kernel with a websocket up to eight of them.
+        context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
         # A kernel that restarts in place listens on its old ports again within a second or so.
         context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_INTERVAL)
         return context

@@ -123,6 +123,11 @@ class ResourceManager:
             ) from error
 
     def _connect(self) -> None:
+        with self._turn:  # of many launches at once, the first one asks for all
+            if self._client is None:
+                self._find_active()
+
+    def _find_active(self) -> None:
         import requests
 
         problems = {}
