@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import signal
+import sys
 from collections.abc import Awaitable
 from typing import Any, ClassVar
 
@@ -118,6 +120,13 @@ class ElyraApp(KernelGatewayApp):
         else:
             raise_file_limit()
             super().start()
+
+    def init_signal(self) -> None:
+        """Stop on signals; at a terminal, Ctrl-C asks first, and a second one does not."""
+        super().init_signal()
+        if not (sys.stdin and sys.stdin.isatty()):
+            # Python's own handler would end the loop, and with it the server before its kernels.
+            signal.signal(signal.SIGINT, self._signal_stop)
 
     def _signal_stop(self, sig: int, frame: Any) -> None:
         """Leave the handling of a signal to the loop: in the middle of a log line nothing can be logged."""

@@ -1,6 +1,7 @@
 """Kernels through REST and websocket, with the real launcher and a real ipykernel."""
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -238,15 +239,17 @@ def test_a_client_that_goes_away_leaves_no_kernel(server):
     assert server.rest("GET", "/api/kernels")[1] == []
 
 
-def test_the_server_ends_with_kernels_running_and_busy(server):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_the_server_ends_with_kernels_running_and_busy(server, signum):
     for name in ("python_launcher", "python3", "python_launcher"):
         socket = server.socket(server.start(name))
         socket.send("while True: pass")
         socket.await_state("busy")
         socket.close()
     began = time.monotonic()
-    assert server.stop() == 0
+    assert server.stop(signum) == 0
     assert time.monotonic() - began < 15
+    assert server.leftovers() == []
 
 
 def test_force_kernel_name_holds(make_server):

@@ -302,6 +302,13 @@ def test_nothing_is_asked_while_all_is_well(yarn, rm):
     assert yarn.stop() == 0 and not rm.killed
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_applications_end_with_the_server(yarn, rm, signum):
+    start_in_container(yarn, rm)
+    assert yarn.stop(signum) == 0
+    assert rm.killed  # as this one does not end by itself
+
+
 def test_an_application_that_does_not_end_by_itself_is_killed(yarn, rm):
     start_in_container(yarn, rm)
     yarn.delete(KERNEL_ID)
