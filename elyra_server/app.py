@@ -142,6 +142,8 @@ class ElyraApp(KernelGatewayApp):
         """End all kernels, wait, within limits, for what that takes, and stop whatever happens."""
         connections: Any = self.kernel_websocket_connection_class
         try:
+            if isinstance(self.kernel_manager, RemoteMappingKernelManager):
+                await self._finish_within(SHUTDOWN_LIMIT, "end of the launches", self.kernel_manager.end_launches())
             await self._finish_within(SHUTDOWN_LIMIT, "shutdown of the kernels", self.async_shutdown())
             await self._finish_within(SHUTDOWN_LIMIT, "close of the websockets", connections.close_all())
             await self._finish_within(DRAIN_LIMIT + 3.0, "end of the kernels", self._drain())

@@ -61,6 +61,14 @@ async def invoke(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
+async def _noted(coroutine: Coroutine[Any, Any, T], started: list[asyncio.Task[Any]]) -> T:
+    """Run a coroutine and note the task that does."""
+    task = asyncio.current_task()
+    assert task is not None
+    started.append(task)
+    return await coroutine
+
+
 class Service:
     """An event loop on a daemon thread, and the tasks that run there."""
 
@@ -86,7 +94,14 @@ class Service:
         """Run a coroutine on the service's loop and return its result."""
         if asyncio.get_running_loop() is self.loop:
             return await coroutine
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
+        started: list[asyncio.Task[Any]] = []
+        future = asyncio.run_coroutine_threadsafe(_noted(coroutine, started), self.loop)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            # The caller waits no more, but `drain` does: a launch that is given up has to clear away what it started.
+            self.loop.call_soon_threadsafe(self._given_up, coroutine, started)
+            raise
 
     def call_and_wait(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Do the same from a thread without a loop, blocking it."""
@@ -117,11 +132,22 @@ class Service:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(1.0)
 
+    def _given_up(self, coroutine: Coroutine[Any, Any, Any], started: list[asyncio.Task[Any]]) -> None:
+        if not started:  # nor will it be
+            coroutine.close()
+        for task in started:
+            if not task.done():
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
     async def _drain(self, timeout: float) -> bool:
-        if not self._tasks:
-            return True
-        _, pending = await asyncio.wait(set(self._tasks), timeout=timeout)
-        return not pending
+        deadline = self.loop.time() + timeout
+        while self._tasks:  # the end of one may be the beginning of another
+            left = deadline - self.loop.time()
+            if left <= 0:
+                return False
+            await asyncio.wait(set(self._tasks), timeout=left)
+        return True
 
     async def _end(self, timeout: float) -> None:
         """Drain, then end what would go on for ever, such as the listener."""

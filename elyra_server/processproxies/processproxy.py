@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.launcher import launch_kernel
@@ -304,7 +305,13 @@ class RemoteProcessProxy(BaseProcessProxyABC):
                 await self.command.stop(patience)
             await self.command.terminate()
         await self.finish()
+        self._remove_connection_file()
         current_listener(self.settings).forget(self.launcher)
+
+    def _remove_connection_file(self) -> None:
+        """Remove what a launcher on this host left that was killed; not the file of a launch that came after it."""
+        if isinstance(self.command, LocalProcess) and current_listener(self.settings).is_latest(self.launcher):
+            Path(self.kernel_manager.connection_file).unlink(missing_ok=True)
 
     async def finish(self) -> None:
         """See that nothing of the kernel is left elsewhere, such as an application."""

@@ -20,6 +20,7 @@ from elyra_server.errors import LaunchError
 from elyra_server.hadoop import endpoints
 from elyra_server.launchers import KernelEnd
 from elyra_server.listener import current_listener
+from elyra_server.processes import exit_code
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.resourcemanager import Report, ResourceManagerError
 from elyra_server.service import in_thread
@@ -211,7 +212,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         """Whether there may be an application that was not seen: not if its submission failed by itself."""
         if self.command is None:
             return False
-        return self.application.id is not None or self.command.ended.result() <= 0
+        code = exit_code(self.command)
+        return self.application.id is not None or code is None or code <= 0
 
     async def _find_late(self) -> None:
         """Look for the application of a submission that was stopped: it may exist all the same."""

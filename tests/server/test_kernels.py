@@ -252,6 +252,19 @@ def test_the_server_ends_with_kernels_running_and_busy(server, signum):
     assert server.leftovers() == []
 
 
+def test_a_launch_is_given_up_when_the_server_ends(server):
+    server.spec("never", [*LAUNCHER, *FLAGS, "--", "/bin/sh", "-c", "sleep 600", "{connection_file}"])
+    answers = []
+    launch = threading.Thread(target=lambda: answers.append(server.rest("POST", "/api/kernels", {"name": "never"})))
+    launch.start()
+    until(lambda: any(server.base.glob("runtime/kernel-*")), 20, "the launcher's connection file")
+    assert server.stop() == 0
+    launch.join()
+    status, answer = answers[0]
+    assert status == 503 and "being stopped" in answer["message"], answer
+    assert server.leftovers() == []
+
+
 def test_force_kernel_name_holds(make_server):
     server = make_server("--KernelGatewayApp.force_kernel_name=python_launcher")
     server.spec("python_launcher")

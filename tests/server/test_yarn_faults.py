@@ -302,6 +302,19 @@ def test_nothing_is_asked_while_all_is_well(yarn, rm):
     assert yarn.stop() == 0 and not rm.killed
 
 
+def test_a_launch_is_given_up_when_the_server_ends(yarn, rm):
+    rm.set_app("ACCEPTED", SUBMITTED)
+    answers = []
+    launch = threading.Thread(target=lambda: answers.append(yarn.rest("POST", "/api/kernels", {"name": "cluster"})))
+    launch.start()
+    yarn.await_text(f"is {ID}")
+    assert yarn.stop() == 0
+    launch.join()
+    status, answer = answers[0]
+    assert status == 503 and "being stopped" in answer["message"], answer
+    assert rm.killed
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_applications_end_with_the_server(yarn, rm, signum):
     start_in_container(yarn, rm)
