@@ -21,17 +21,15 @@ from elyra_server import __version__, shipping
 from elyra_server.channels import RemoteChannelsConnection
 from elyra_server.kernelspecs import RemoteKernelSpecManager
 from elyra_server.listener import Listener
-from elyra_server.managers import RemoteKernelManager, RemoteMappingKernelManager
+from elyra_server.managers import SHUTDOWN_LIMIT, RemoteKernelManager, RemoteMappingKernelManager
 from elyra_server.restarter import RemoteKernelRestarter
-from elyra_server.service import Service
+from elyra_server.service import HURRY, PATIENCE, Service
 from elyra_server.settings import Settings
 from elyra_server.ssh.connections import Connection
 
-SHUTDOWN_LIMIT = 8.0
-"""Seconds that ending all kernels may take before the server ends without them."""
-
-DRAIN_LIMIT = 15.0
-"""Seconds for what goes on behind that: applications that end, or are killed."""
+LAUNCHES_LIMIT = 5.0
+CLOSE_LIMIT = 8.0
+"""Seconds for the websockets' end."""
 
 OPEN_FILES = 65536
 
@@ -143,18 +141,21 @@ class ElyraApp(KernelGatewayApp):
         connections: Any = self.kernel_websocket_connection_class
         try:
             if isinstance(self.kernel_manager, RemoteMappingKernelManager):
-                await self._finish_within(SHUTDOWN_LIMIT, "end of the launches", self.kernel_manager.end_launches())
-            await self._finish_within(SHUTDOWN_LIMIT, "shutdown of the kernels", self.async_shutdown())
-            await self._finish_within(SHUTDOWN_LIMIT, "close of the websockets", connections.close_all())
-            await self._finish_within(DRAIN_LIMIT + 3.0, "end of the kernels", self._drain())
+                await self._finish_within(LAUNCHES_LIMIT, "end of the launches", self.kernel_manager.end_launches())
+            await self._finish_within(SHUTDOWN_LIMIT + 4.0, "shutdown of the kernels", self.async_shutdown())
+            await self._finish_within(CLOSE_LIMIT, "close of the websockets", connections.close_all())
+            await self._finish_within(PATIENCE + HURRY + 3.0, "end of the kernels", self._drain())
         finally:
             shipping.remove_private_directory()
             self.io_loop.stop()
 
     async def _drain(self) -> None:
+        """See what goes on behind the kernels' shutdown: launchers and applications that end, or are killed."""
         service = Service.instance()
-        if not await service.drain(DRAIN_LIMIT):
-            self.log.error("Some kernels' ends were not seen within %g s.", DRAIN_LIMIT)
+        if not await service.drain(PATIENCE):
+            self.log.warning("Some kernels did not end within %g s: what is left of them is killed.", PATIENCE)
+            if not await service.hurry():
+                self.log.error("Some kernels' ends were not seen within %g s more.", HURRY)
         await service.call(Listener.close_shared())
         await service.call(Connection.close_all())
 

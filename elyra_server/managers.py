@@ -31,6 +31,9 @@ from elyra_server.settings import Settings
 RESTART_PATIENCE = 10.0
 """Seconds that a shutdown waits for the end of a restart before it gives that up."""
 
+SHUTDOWN_LIMIT = 8.0
+"""Seconds that the shutdown of all kernels may take before those that are left are let go; they end behind that."""
+
 SHUTDOWN_PATIENCE = 0.8
 """Seconds that a shutdown waits for a launcher's kernel; the rest goes on in the background."""
 

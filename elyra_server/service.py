@@ -19,6 +19,12 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+PATIENCE = 15.0
+"""Seconds that the end of the process waits for what ends by itself: a launcher, then its application."""
+
+HURRY = 10.0
+"""Seconds more in which what did not is killed."""
+
 log = logging.getLogger("elyra.service")
 
 
@@ -77,6 +83,7 @@ class Service:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.hurried: asyncio.Future[None] = self.loop.create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._run, name="elyra service", daemon=True)
         self._thread.start()
@@ -121,13 +128,25 @@ class Service:
         """Wait until the spawned tasks are done; return False if some were not."""
         return await self.call(self._drain(timeout))
 
-    def close(self, timeout: float = 5.0) -> None:
+    async def hurry(self, timeout: float = HURRY) -> bool:
+        """Let the tasks wait for nothing any more that may end by itself, and drain."""
+        return await self.call(self._hurry(timeout))
+
+    async def patiently(self, future: asyncio.Future[Any], patience: float) -> bool:
+        """Wait for a future: so many seconds, or until there is no time left for patience; from the service's loop."""
+        await asyncio.wait({future, self.hurried}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        return future.done()
+
+    def close(self) -> None:
         """Drain, then stop the thread; at the end of the process."""
         if not self._thread.is_alive():
             return
+        patience, hurry = (0.0, 1.0) if self.hurried.done() else (PATIENCE, HURRY)
         try:
-            self.call_and_wait(self._end(timeout), timeout + 2.0)
+            done = self.call_and_wait(self._end(patience, hurry), patience + hurry + 2.0)
         except (asyncio.TimeoutError, TimeoutError, RuntimeError):
+            done = False
+        if not done:
             log.warning("Some kernels were still being ended when the process was.")
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(1.0)
@@ -149,14 +168,21 @@ class Service:
             await asyncio.wait(set(self._tasks), timeout=left)
         return True
 
-    async def _end(self, timeout: float) -> None:
-        """Drain, then end what would go on for ever, such as the listener."""
-        await self._drain(timeout)
+    async def _hurry(self, timeout: float) -> bool:
+        if not self.hurried.done():
+            self.hurried.set_result(None)
+        return await self._drain(timeout)
+
+    async def _end(self, patience: float, hurry: float) -> bool:
+        """Drain, then end what would go on for ever, such as the listener; unless somebody may still need that."""
+        if not await self._drain(patience) and not await self._hurry(hurry):
+            return False
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         if rest:
             await asyncio.wait(rest, timeout=1.0)
+        return True
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -111,7 +111,12 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         """See the application's end: by itself, or killed."""
         if not hasattr(self, "applications"):
             return
-        self._remove_ticket()
+        try:
+            self._remove_ticket()
+        finally:
+            await self._see_application_end()
+
+    async def _see_application_end(self) -> None:
         if self.application.report is None and self._may_exist():
             await self._find_late()
         if self.application.id is None:
@@ -204,7 +209,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
     async def _ask_until_over(self, patience: float) -> None:
         self.applications.watch(self.application)
         try:
-            await asyncio.wait({self.application.over}, timeout=patience)
+            await self.service.patiently(self.application.over, patience)
         finally:
             self.applications.unwatch(self.application)
 

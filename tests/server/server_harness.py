@@ -168,7 +168,7 @@ class Server:
         """End the server as an operator does; return its exit code."""
         self.process.send_signal(signum)
         try:
-            return self.process.wait(40)
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)  # faulthandler writes what each thread does
             self.process.wait()
