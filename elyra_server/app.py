@@ -24,6 +24,7 @@ from elyra_server.listener import Listener
 from elyra_server.managers import SHUTDOWN_LIMIT, RemoteKernelManager, RemoteMappingKernelManager
 from elyra_server.restarter import RemoteKernelRestarter
 from elyra_server.service import HURRY, PATIENCE, Service
+from elyra_server.sessions import SessionManager
 from elyra_server.settings import Settings
 from elyra_server.ssh.connections import Connection
 
@@ -99,6 +100,11 @@ class ElyraApp(KernelGatewayApp):
         if self.subapp is not None or self.subcommand or self.generate_config:
             return
         super().initialize(argv, new_httpserver)
+
+    def init_configurables(self) -> None:
+        """Make the managers, with a manager of sessions that jupyter_server's handlers can await."""
+        super().init_configurables()
+        self.session_manager = SessionManager(self.kernel_manager)
 
     def init_webapp(self) -> None:
         """Set the web application up; its log shows no tokens."""

@@ -64,6 +64,13 @@ class NoSuchKernelSpecError(ElyraError):
     reason = "No such kernelspec"
 
 
+class NoSuchSessionError(ElyraError):
+    """There is no session of that id."""
+
+    status = 404
+    reason = "No such session"
+
+
 class LaunchError(ElyraError):
     """A kernel could not be started; the text is the cause."""
 

@@ -155,18 +155,6 @@ def test_a_restart_keeps_the_environment_of_the_launch(server):
     socket.close()
 
 
-def test_sessions_start_kernels_with_their_environment(server):
-    body = {"path": "a.ipynb", "type": "notebook", "kernel": {"name": "python_launcher"}, "env": {"KERNEL_WHO": "s"}}
-    status, session = server.rest("POST", "/api/sessions", body)
-    assert status == 201, session
-    kernel_id = session["kernel"]["id"]
-    socket = server.socket(kernel_id)
-    assert json.loads(socket.run(ENVIRON))["KERNEL_WHO"] == "s"
-    socket.close()
-    assert server.rest("POST", "/api/sessions", body)[1]["kernel"]["id"] == kernel_id
-    assert server.rest("DELETE", f"/api/sessions/{session['id']}")[0] == 204
-
-
 def test_the_client_may_choose_the_kernel_id(server):
     wanted = str(uuid.uuid4())
     assert server.start("python_launcher", KERNEL_ID=wanted) == wanted
