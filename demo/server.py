@@ -21,7 +21,7 @@ from demo import spark_home
 
 LOOPBACK = "127.0.0.1"
 START_LIMIT = 60.0
-STOP_LIMIT = 30.0
+STOP_LIMIT = 45.0
 READY = re.compile(r"is available at (https?://\S+)")
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)

@@ -8,6 +8,7 @@ import sys
 from .arguments import InformationRequested, parse, server_of
 from .errors import OK, LauncherError, UsageError
 from .kernels import Kernel, kernel_for
+from .process import hold_signals
 from .runner import Runner
 from .ticket import TICKET_FILE, TICKET_VARIABLE, take_ticket
 
@@ -77,6 +78,8 @@ def _launch(
     except Exception as error:  # noqa: BLE001 - a class of others
         return _refuse(arguments, ticket, _explained(error, f"{getattr(kernel, '__name__', kernel)}() failed"), offer)
     runner = Runner(chosen, waits_for_spark=offer is not None and chosen.starts_before_spark)
+    # Until the supervisor handles them: one in between would leave the kernel, and its connection file.
+    hold_signals()
     try:
         runner.start()
     except Exception as error:  # noqa: BLE001 - a system without processes, for instance

@@ -198,6 +198,7 @@ def _become(
 ) -> None:
     """Turn the forked copy of the launcher into the kernel; does not return."""
     try:
+        release_signals()
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for target, descriptor in outputs.items():
@@ -226,6 +227,20 @@ def _kill_group(group: int) -> None:
         os.killpg(group, SIGKILL)
     except (ProcessLookupError, PermissionError):
         return  # nothing left
+
+
+def hold_signals() -> None:
+    """Let signals that end this process wait, until `release_signals`: a kernel has to be ended first."""
+    import signal
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+
+def release_signals() -> None:
+    """Take the signals that wait, and those to come."""
+    import signal
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
 def restore_signals() -> None:

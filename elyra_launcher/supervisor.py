@@ -18,6 +18,7 @@ from .eventloop import Loop
 from .hooks import guarded
 from .kernels import importable_here
 from .parent import ParentWatch
+from .process import release_signals
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Supervisor(Owner):
                 signal.SIGHUP: lambda: self._end_with(signal.SIGHUP),
             }
         )
+        release_signals()
         try:
             self._begin(problem)
             self._loop.run()

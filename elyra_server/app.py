@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import signal
+import sys
 from collections.abc import Awaitable
 from typing import Any, ClassVar
 
@@ -20,18 +22,17 @@ from elyra_server.channels import RemoteChannelsConnection
 from elyra_server.environment import launch_environment
 from elyra_server.kernelspecs import RemoteKernelSpecManager
 from elyra_server.listener import Listener
-from elyra_server.managers import RemoteKernelManager, RemoteMappingKernelManager
+from elyra_server.managers import SHUTDOWN_LIMIT, RemoteKernelManager, RemoteMappingKernelManager
 from elyra_server.restarter import RemoteKernelRestarter
-from elyra_server.service import Service
+from elyra_server.service import HURRY, PATIENCE, Service
+from elyra_server.sessions import SessionManager
 from elyra_server.settings import Settings
 from elyra_server.ssh.connections import Connection
 from elyra_server.submitter.pool import SubmitterPool, warm
 
-SHUTDOWN_LIMIT = 8.0
-"""Seconds that ending all kernels may take before the server ends without them."""
-
-DRAIN_LIMIT = 15.0
-"""Seconds for what goes on behind that: applications that end, or are killed."""
+LAUNCHES_LIMIT = 5.0
+CLOSE_LIMIT = 8.0
+"""Seconds for the websockets' end."""
 
 OPEN_FILES = 65536
 
@@ -102,6 +103,11 @@ class ElyraApp(KernelGatewayApp):
             return
         super().initialize(argv, new_httpserver)
 
+    def init_configurables(self) -> None:
+        """Make the managers, with a manager of sessions that jupyter_server's handlers can await."""
+        super().init_configurables()
+        self.session_manager = SessionManager(self.kernel_manager)
+
     def init_webapp(self) -> None:
         """Set the web application up; its log shows no tokens."""
         super().init_webapp()
@@ -130,6 +136,13 @@ class ElyraApp(KernelGatewayApp):
             service = Service.instance()
             asyncio.run_coroutine_threadsafe(warm(self.kernel_spec_manager, environ, settings), service.loop)
 
+    def init_signal(self) -> None:
+        """Stop on signals; at a terminal, Ctrl-C asks first, and a second one does not."""
+        super().init_signal()
+        if not (sys.stdin and sys.stdin.isatty()):
+            # Python's own handler would end the loop, and with it the server before its kernels.
+            signal.signal(signal.SIGINT, self._signal_stop)
+
     def _signal_stop(self, sig: int, frame: Any) -> None:
         """Leave the handling of a signal to the loop: in the middle of a log line nothing can be logged."""
         self.io_loop.add_callback_from_signal(super()._signal_stop, sig, frame)
@@ -144,17 +157,22 @@ class ElyraApp(KernelGatewayApp):
         """End all kernels, wait, within limits, for what that takes, and stop whatever happens."""
         connections: Any = self.kernel_websocket_connection_class
         try:
-            await self._finish_within(SHUTDOWN_LIMIT, "shutdown of the kernels", self.async_shutdown())
-            await self._finish_within(SHUTDOWN_LIMIT, "close of the websockets", connections.close_all())
-            await self._finish_within(DRAIN_LIMIT + 3.0, "end of the kernels", self._drain())
+            if isinstance(self.kernel_manager, RemoteMappingKernelManager):
+                await self._finish_within(LAUNCHES_LIMIT, "end of the launches", self.kernel_manager.end_launches())
+            await self._finish_within(SHUTDOWN_LIMIT + 4.0, "shutdown of the kernels", self.async_shutdown())
+            await self._finish_within(CLOSE_LIMIT, "close of the websockets", connections.close_all())
+            await self._finish_within(PATIENCE + HURRY + 3.0, "end of the kernels", self._drain())
         finally:
             shipping.remove_private_directory()
             self.io_loop.stop()
 
     async def _drain(self) -> None:
+        """See what goes on behind the kernels' shutdown: launchers and applications that end, or are killed."""
         service = Service.instance()
-        if not await service.drain(DRAIN_LIMIT):
-            self.log.error("Some kernels' ends were not seen within %g s.", DRAIN_LIMIT)
+        if not await service.drain(PATIENCE):
+            self.log.warning("Some kernels did not end within %g s: what is left of them is killed.", PATIENCE)
+            if not await service.hurry():
+                self.log.error("Some kernels' ends were not seen within %g s more.", HURRY)
         await service.call(Listener.close_shared())
         await service.call(Connection.close_all())
         await service.call(SubmitterPool.close_shared())

@@ -112,7 +112,7 @@ class ApplicationWatch:
                 continue
             try:
                 await self.manager.kill(application.id)
-            except ResourceManagerError as error:
+            except (ResourceManagerError, OSError, RuntimeError) as error:  # also a server without threads or files
                 log.warning("Application %s could not be killed, which is tried again: %s", application.id, error)
                 await asyncio.sleep(1.0)
                 continue

@@ -43,6 +43,13 @@ class TooManyKernelsError(ElyraError):
     reason = "Resource Limit"
 
 
+class ServerEndingError(ElyraError):
+    """The server is on its way to its own end."""
+
+    status = 503
+    reason = "Server is ending"
+
+
 class UserNotAuthorizedError(ElyraError):
     """The user of the launch may not use this kernelspec."""
 
@@ -55,6 +62,13 @@ class NoSuchKernelSpecError(ElyraError):
 
     status = 404
     reason = "No such kernelspec"
+
+
+class NoSuchSessionError(ElyraError):
+    """There is no session of that id."""
+
+    status = 404
+    reason = "No such session"
 
 
 class LaunchError(ElyraError):

@@ -63,7 +63,7 @@ class ElyraErrorsMixin(JSONErrorsMixin):
 
 
 class LaunchMixin(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin):
-    """What the two handlers share that start kernels."""
+    """What the handlers share that start kernels."""
 
     _base: ClassVar[Any]
     _launch: asyncio.Task[Any] | None = None
@@ -87,12 +87,16 @@ class LaunchMixin(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin):
         env = model.get("env")
         return check_client_environment({} if env is None else env, allowed)
 
-    def request_body(self: Any) -> Any:
-        """Return what the JSON of a request's body holds; None where there is none."""
+    def json_object(self: Any, empty: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the JSON object in a request's body, `empty` where there is no body."""
         try:
-            return self.get_json_body()
+            model = self.get_json_body()
         except UnicodeDecodeError as error:
             raise InvalidRequestError("The request's body is not JSON: it is not UTF-8.") from error
+        model = empty if model is None else model
+        if not isinstance(model, dict):
+            raise InvalidRequestError("The request's body is not a JSON object.")
+        return model
 
     async def launched(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Await a launch, which is given up when its client goes away."""
@@ -125,14 +129,10 @@ class MainKernelHandler(LaunchMixin, server_kernels.MainKernelHandler):
     @authorized
     async def post(self) -> None:
         """Start a kernel."""
-        model: Any = self.request_body()
-        if model is None:
-            model = {}
-        if not isinstance(model, dict):
-            raise InvalidRequestError("The request's body is not a JSON object.")
+        model = self.json_object(empty={})
         manager: Any = self.kernel_manager
-        name = _name(model.get("name")) or manager.default_kernel_name
-        arguments = {"kernel_name": name, "path": _path(model.get("path")), "env": self.client_environment(model)}
+        name = _text(model, "name") or manager.default_kernel_name
+        arguments = {"kernel_name": name, "path": _text(model, "path"), "env": self.client_environment(model)}
         if model.get("kernel_id") is not None:
             arguments["kernel_id"] = check_kernel_id(model["kernel_id"], "kernel_id")
         kernel_id = await self.launched(manager.start_kernel(**arguments))
@@ -183,51 +183,88 @@ class SessionRootHandler(LaunchMixin, server_sessions.SessionRootHandler):
     @authorized
     async def post(self) -> None:
         """Create a session, with a new kernel unless there is one for its path."""
-        model = self.request_body()
-        if not isinstance(model, dict):
-            raise InvalidRequestError("The request's body is not a JSON object.")
-        kernel = model.get("kernel") or {}
-        notebook = model.get("notebook") or {}
-        if not isinstance(kernel, dict) or not isinstance(notebook, dict):
-            raise InvalidRequestError("kernel and notebook have to be JSON objects.")
+        model = self.json_object()
+        kernel, notebook = _part(model, "kernel"), _part(model, "notebook")
         path = model.get("path") or notebook.get("path") or notebook.get("name")
         if not isinstance(path, str):
             raise InvalidRequestError("The session has no path.")
         sessions: Any = self.session_manager
-        if sessions.session_exists(path=path):
-            session = sessions.get_session(path=path)
-        else:
+        creation = sessions.create_session(
+            path=path,
+            name=_text(model, "name") or "",
+            type=_text(model, "type") or "notebook",
+            kernel_name=_text(kernel, "name"),
+            kernel_id=_text(kernel, "id"),
+            env=self.client_environment({"env": model.get("env", kernel.get("env"))}),
+        )
+        self.created(await self.launched(creation), "sessions")
+
+
+class SessionHandler(LaunchMixin, server_sessions.SessionHandler):
+    """``/api/sessions/<id>``."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, session_id: str) -> None:
+        """Show a session."""
+        await self._show(session_id)
+
+    @web.authenticated
+    @authorized
+    async def patch(self, session_id: str) -> None:
+        """Rename a session, or give it another kernel: one that there is, or a new one."""
+        model = self.json_object()
+        kernel, notebook = _part(model, "kernel"), _part(model, "notebook")
+        sessions: Any = self.session_manager
+        await sessions.get_session(session_id)
+        wanted = {name: _text(model, name) for name in ("path", "name", "type")}
+        wanted["path"] = wanted["path"] or _text(notebook, "path")
+        wanted["kernel_id"] = _text(kernel, "id")
+        name = _text(kernel, "name")
+        if name and not wanted["kernel_id"]:
             env = self.client_environment({"env": model.get("env", kernel.get("env"))})
-            kernel_id = await self._kernel_for(kernel, path, env)
-            session = sessions.save_session(sessions.new_session_id(), path=path, kernel_id=kernel_id)
-        self.created(session, "sessions")
+            wanted["kernel_id"] = await self.launched(sessions.start_kernel_for_session(session_id, name, env))
+        await sessions.update_session(session_id, **{name: value for name, value in wanted.items() if value})
+        await self._show(session_id)
 
-    async def _kernel_for(self, kernel: dict[str, Any], path: str, env: dict[str, str]) -> str:
-        manager: Any = self.kernel_manager
-        wanted = kernel.get("id")
-        if wanted is not None and not isinstance(wanted, str):
-            raise InvalidRequestError("The id of the session's kernel is not a string.")
-        if wanted in manager:
-            return str(wanted)
-        name = _name(kernel.get("name"))
-        return str(await self.launched(manager.start_kernel(path=path, kernel_name=name, env=env)))
+    @web.authenticated
+    @authorized
+    async def delete(self, session_id: str) -> None:
+        """End a session with its kernel."""
+        sessions: Any = self.session_manager
+        await sessions.delete_session(session_id)
+        self.set_status(204)
+        self.finish()
 
-
-def _name(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise InvalidRequestError("The name of the kernelspec is not a string.")
-    return value or None
+    async def _show(self, session_id: str) -> None:
+        sessions: Any = self.session_manager
+        self.finish(json.dumps(await sessions.get_session(session_id), default=json_default))
 
 
-def _path(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise InvalidRequestError("The path is not a string.")
+def _part(model: dict[str, Any], name: str) -> dict[str, Any]:
+    value = model.get(name) or {}
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{name} has to be a JSON object.")
     return value
+
+
+def _text(model: dict[str, Any], name: str) -> str | None:
+    value = model.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequestError(f"{name} has to be a string.")
+    return value or None
 
 
 def _replaced(handlers: list[Any]) -> list[Any]:
     """Return a list of handlers with ours in the place of those of the same name."""
-    ours = (MainKernelHandler, KernelHandler, KernelActionHandler, KernelWebsocketHandler, SessionRootHandler)
+    ours = (
+        MainKernelHandler,
+        KernelHandler,
+        KernelActionHandler,
+        KernelWebsocketHandler,
+        SessionRootHandler,
+        SessionHandler,
+    )
     own = {cls.__name__: cls for cls in ours}
     return [(path, own.get(cls.__name__, cls), *rest) for path, cls, *rest in handlers]
 

@@ -78,9 +78,13 @@ class Listener:
         self._launchers[kernel_id] = launcher
         return launcher
 
+    def is_latest(self, launcher: Launcher) -> bool:
+        """Return whether there was no other launch of the same kernel since."""
+        return self._launchers.get(launcher.kernel_id) is launcher
+
     def forget(self, launcher: Launcher) -> None:
         """End a launch's entry: nobody can call in for it any more."""
-        if self._launchers.get(launcher.kernel_id) is launcher:
+        if self.is_latest(launcher):
             del self._launchers[launcher.kernel_id]
         launcher.forget()
 

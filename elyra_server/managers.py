@@ -15,7 +15,13 @@ from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelMan
 from traitlets import Type, default
 
 from elyra_server.environment import check_kernel_id, launch_environment
-from elyra_server.errors import ElyraError, KernelIdInUseError, LaunchError, TooManyKernelsError
+from elyra_server.errors import (
+    ElyraError,
+    KernelIdInUseError,
+    LaunchError,
+    ServerEndingError,
+    TooManyKernelsError,
+)
 from elyra_server.kernelspecs import proxy_class
 from elyra_server.provisioner import ProcessProxyProvisioner
 from elyra_server.restarter import RemoteKernelRestarter
@@ -24,6 +30,9 @@ from elyra_server.settings import Settings
 
 RESTART_PATIENCE = 10.0
 """Seconds that a shutdown waits for the end of a restart before it gives that up."""
+
+SHUTDOWN_LIMIT = 8.0
+"""Seconds that the shutdown of all kernels may take before those that are left are let go; they end behind that."""
 
 SHUTDOWN_PATIENCE = 0.8
 """Seconds that a shutdown waits for a launcher's kernel; the rest goes on in the background."""
@@ -35,6 +44,8 @@ RECONNECT_INTERVAL = 30
 """Milliseconds between two attempts of a channel to reach a kernel that is being restarted."""
 
 NO_CHARGE = "The kernel was started, and ended again, since this server cannot take charge of it: "
+
+ENDING = "The server is being stopped: it starts no kernel any more. Ask again when it is back."
 
 OWN_PROVISIONERS = (None, "local-provisioner", "elyra-provisioner")
 
@@ -124,10 +135,10 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
                 raise LaunchError("The kernel was shut down while it restarted.") from None
             raise
 
-    async def restart_is_over(self) -> None:
+    async def restart_is_over(self, patience: float = RESTART_PATIENCE) -> None:
         """Return when no restart is under way any more: it ended, or took too long and was given up."""
         if self._restart is not None and not self._restart.done():
-            await asyncio.wait({self._restart}, timeout=RESTART_PATIENCE)
+            await asyncio.wait({self._restart}, timeout=patience)
             self._restart.cancel()  # a launch that is cancelled leaves nothing
             await asyncio.wait({self._restart})
             self.ready.cancel()  # a shutdown asks it how the last start went
@@ -223,6 +234,19 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         super().__init__(**kwargs)
         # From the request on, before jupyter_client knows of it.
         self._reserved: set[str] = set()
+        self._launches: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    async def end_launches(self) -> None:
+        """Start no kernel any more, and give up those that are being started: the server ends."""
+        self._ending = True
+        launches = set(self._launches)
+        for launch in launches:
+            launch.cancel()
+        restarting: list[Any] = list(self._kernels.values())
+        await asyncio.gather(*(kernel.restart_is_over(0.0) for kernel in restarting))
+        if launches:
+            await asyncio.wait(launches)
 
     async def start_kernel(self, *args: Any, env: dict[str, str] | None = None, **kwargs: Any) -> str:
         """Start a kernel.
@@ -245,7 +269,27 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         ElyraError
             If it cannot be started; the text is the cause.
         """
-        client = env or {}
+        async with self._as_launch():
+            return await self._start_checked(env or {}, *args, **kwargs)
+
+    @contextlib.asynccontextmanager
+    async def _as_launch(self) -> AsyncIterator[None]:
+        """Count the current task among the launches, which the server's end gives up."""
+        if self._ending:
+            raise ServerEndingError(ENDING)
+        task = asyncio.current_task()
+        assert task is not None
+        self._launches.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._ending:
+                raise ServerEndingError(ENDING) from None
+            raise
+        finally:
+            self._launches.discard(task)
+
+    async def _start_checked(self, client: dict[str, str], *args: Any, **kwargs: Any) -> str:
         kernel_id = kwargs.pop("kernel_id", None)
         if kernel_id is not None and kernel_id in self:
             return str(kernel_id)  # in Jupyter, a client may ask for a kernel that it knows
@@ -284,6 +328,8 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         """
         self._check_kernel_id(kernel_id)
         kernel: Any = self.get_kernel(kernel_id)
+        if self._ending:
+            raise ServerEndingError(ENDING)
         try:
             await self.pinned_superclass._async_restart_kernel(self, kernel_id, now=now)
             if self._get_changed_ports(kernel_id) is not None:
@@ -294,6 +340,8 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
             if kernel.execution_state != "dead":
                 kernel.execution_state, kernel.reason = "dead", str(error)
                 kernel.fire("dead")
+            if self._ending:
+                raise ServerEndingError(ENDING) from error
             raise
 
     async def _async_shutdown_kernel(self, kernel_id: str, now: bool = False, restart: bool = False) -> None:

@@ -11,6 +11,7 @@ from kernel_gateway.services.kernels import handlers as gateway_kernels
 from kernel_gateway.services.sessions import handlers as gateway_sessions
 
 from elyra_server.handlers import kernel_handlers, session_handlers
+from elyra_server.managers import SHUTDOWN_LIMIT, RemoteKernelManager
 
 
 class ElyraPersonality(JupyterWebsocketPersonality):
@@ -29,12 +30,22 @@ class ElyraPersonality(JupyterWebsocketPersonality):
 
     async def shutdown(self) -> None:
         """End all kernels, side by side."""
-        manager = self.parent.kernel_manager
-        ids = manager.list_kernel_ids()
-        results = await asyncio.gather(*(manager.shutdown_kernel(each) for each in ids), return_exceptions=True)
+        ids = self.parent.kernel_manager.list_kernel_ids()
+        results = await asyncio.gather(*(self._shut_down(each) for each in ids), return_exceptions=True)
         for kernel_id, result in zip(ids, results, strict=True):
             if isinstance(result, Exception):
-                self.log.warning("Kernel %s was not shut down as it should: %s", kernel_id, result)
+                self.log.warning("Kernel %s was not shut down as it should: %r", kernel_id, result)
+
+    async def _shut_down(self, kernel_id: str) -> None:
+        """End a kernel; if that takes too long, or fails, let go of it, so that what is left of it is killed."""
+        manager = self.parent.kernel_manager
+        kernel = manager.get_kernel(kernel_id)
+        try:
+            await asyncio.wait_for(manager.shutdown_kernel(kernel_id), SHUTDOWN_LIMIT)
+        except Exception:
+            if isinstance(kernel, RemoteKernelManager):
+                await kernel.give_up()
+            raise
 
 
 def create_personality(*args: Any, **kwargs: Any) -> ElyraPersonality:

@@ -234,6 +234,13 @@ def _exists(pid: int) -> bool:
     return True
 
 
+def exit_code(command: Command) -> int | None:
+    """Return the exit code of a launch command; None while it is not known, and if it never will be."""
+    ended = command.ended
+    known = ended.done() and not ended.cancelled() and ended.exception() is None
+    return ended.result() if known else None
+
+
 def describe_end(code: int) -> str:
     """Return how a process ended, as the middle of a sentence."""
     if code >= 0:

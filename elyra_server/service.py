@@ -19,6 +19,12 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+PATIENCE = 15.0
+"""Seconds that the end of the process waits for what ends by itself: a launcher, then its application."""
+
+HURRY = 10.0
+"""Seconds more in which what did not is killed."""
+
 log = logging.getLogger("elyra.service")
 
 
@@ -61,6 +67,14 @@ async def invoke(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
+async def _noted(coroutine: Coroutine[Any, Any, T], started: list[asyncio.Task[Any]]) -> T:
+    """Run a coroutine and note the task that does."""
+    task = asyncio.current_task()
+    assert task is not None
+    started.append(task)
+    return await coroutine
+
+
 class Service:
     """An event loop on a daemon thread, and the tasks that run there."""
 
@@ -69,6 +83,7 @@ class Service:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.hurried: asyncio.Future[None] = self.loop.create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._run, name="elyra service", daemon=True)
         self._thread.start()
@@ -86,7 +101,14 @@ class Service:
         """Run a coroutine on the service's loop and return its result."""
         if asyncio.get_running_loop() is self.loop:
             return await coroutine
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
+        started: list[asyncio.Task[Any]] = []
+        future = asyncio.run_coroutine_threadsafe(_noted(coroutine, started), self.loop)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            # The caller waits no more, but `drain` does: a launch that is given up has to clear away what it started.
+            self.loop.call_soon_threadsafe(self._given_up, coroutine, started)
+            raise
 
     def call_and_wait(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Do the same from a thread without a loop, blocking it."""
@@ -106,31 +128,61 @@ class Service:
         """Wait until the spawned tasks are done; return False if some were not."""
         return await self.call(self._drain(timeout))
 
-    def close(self, timeout: float = 5.0) -> None:
+    async def hurry(self, timeout: float = HURRY) -> bool:
+        """Let the tasks wait for nothing any more that may end by itself, and drain."""
+        return await self.call(self._hurry(timeout))
+
+    async def patiently(self, future: asyncio.Future[Any], patience: float) -> bool:
+        """Wait for a future: so many seconds, or until there is no time left for patience; from the service's loop."""
+        await asyncio.wait({future, self.hurried}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        return future.done()
+
+    def close(self) -> None:
         """Drain, then stop the thread; at the end of the process."""
         if not self._thread.is_alive():
             return
+        patience, hurry = (0.0, 1.0) if self.hurried.done() else (PATIENCE, HURRY)
         try:
-            self.call_and_wait(self._end(timeout), timeout + 2.0)
+            done = self.call_and_wait(self._end(patience, hurry), patience + hurry + 2.0)
         except (asyncio.TimeoutError, TimeoutError, RuntimeError):
+            done = False
+        if not done:
             log.warning("Some kernels were still being ended when the process was.")
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(1.0)
 
-    async def _drain(self, timeout: float) -> bool:
-        if not self._tasks:
-            return True
-        _, pending = await asyncio.wait(set(self._tasks), timeout=timeout)
-        return not pending
+    def _given_up(self, coroutine: Coroutine[Any, Any, Any], started: list[asyncio.Task[Any]]) -> None:
+        if not started:  # nor will it be
+            coroutine.close()
+        for task in started:
+            if not task.done():
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
-    async def _end(self, timeout: float) -> None:
-        """Drain, then end what would go on for ever, such as the listener."""
-        await self._drain(timeout)
+    async def _drain(self, timeout: float) -> bool:
+        deadline = self.loop.time() + timeout
+        while self._tasks:  # the end of one may be the beginning of another
+            left = deadline - self.loop.time()
+            if left <= 0:
+                return False
+            await asyncio.wait(set(self._tasks), timeout=left)
+        return True
+
+    async def _hurry(self, timeout: float) -> bool:
+        if not self.hurried.done():
+            self.hurried.set_result(None)
+        return await self._drain(timeout)
+
+    async def _end(self, patience: float, hurry: float) -> bool:
+        """Drain, then end what would go on for ever, such as the listener; unless somebody may still need that."""
+        if not await self._drain(patience) and not await self._hurry(hurry):
+            return False
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         if rest:
             await asyncio.wait(rest, timeout=1.0)
+        return True
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

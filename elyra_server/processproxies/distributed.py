@@ -136,12 +136,14 @@ class DistributedProcessProxy(RemoteProcessProxy):
     async def finish(self) -> None:
         """Let the host and the connection to it go."""
         self._uncount()
-        if self._tunnel is not None:
-            await self._tunnel.close()
-            self._tunnel = None
-        if self._connection is not None:
-            self._connection.release()
-            self._connection = None
+        tunnel, self._tunnel = self._tunnel, None
+        connection, self._connection = self._connection, None
+        try:
+            if tunnel is not None:
+                await tunnel.close()
+        finally:
+            if connection is not None:
+                connection.release()
 
     # -- hosts -------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.launcher import launch_kernel
@@ -288,23 +289,44 @@ class RemoteProcessProxy(BaseProcessProxyABC):
         self._watches.clear()
         if self.launcher.link is None and self.launcher.connection is None:
             self.launcher.forget()  # never called in: from now on it would be turned away
+            self.service.spawn(self._see_end(), f"end of kernel {self.kernel_id}")
         else:
-            await self.launcher.shutdown(now)
-        self.service.spawn(self._see_end(), f"end of kernel {self.kernel_id}")
+            try:
+                await self.launcher.shutdown(now)
+            finally:
+                self.service.spawn(self._see_end(), f"end of kernel {self.kernel_id}")
 
     async def _see_end(self) -> None:
+        # Whatever goes wrong on the way, such as a server out of open files: an application has to be killed.
         try:
-            await asyncio.wait_for(self.launcher.gone.wait(), 2 * GRACE)
-        except asyncio.TimeoutError:
+            await self._see_launcher_end()
+            if self.command is not None:
+                await self._see_command_end(self.command)
+        finally:
+            try:
+                await self.finish()
+            finally:
+                self._remove_connection_file()
+                current_listener(self.settings).forget(self.launcher)
+
+    async def _see_launcher_end(self) -> None:
+        gone = asyncio.ensure_future(self.launcher.gone.wait())
+        if not await self.service.patiently(gone, 2 * GRACE):
+            gone.cancel()
             self.log.warning("Kernel %s: its launcher did not end when it was told to.", self.kernel_id)
-        if self.command is not None:
+
+    async def _see_command_end(self, command: Command) -> None:
+        try:
             # A launcher that ended, or was never wanted, needs no patience.
-            patience = 1.0 if self.launcher.connection is not None else 0.0
-            if patience:
-                await self.command.stop(patience)
-            await self.command.terminate()
-        await self.finish()
-        current_listener(self.settings).forget(self.launcher)
+            if self.launcher.connection is not None:
+                await command.stop(1.0)
+        finally:
+            await command.terminate()
+
+    def _remove_connection_file(self) -> None:
+        """Remove what a launcher on this host left that was killed; not the file of a launch that came after it."""
+        if isinstance(self.command, LocalProcess) and current_listener(self.settings).is_latest(self.launcher):
+            Path(self.kernel_manager.connection_file).unlink(missing_ok=True)
 
     async def finish(self) -> None:
         """See that nothing of the kernel is left elsewhere, such as an application."""

@@ -20,6 +20,7 @@ from elyra_server.errors import LaunchError
 from elyra_server.hadoop import endpoints
 from elyra_server.launchers import KernelEnd
 from elyra_server.listener import current_listener
+from elyra_server.processes import exit_code
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.resourcemanager import Report, ResourceManagerError
 from elyra_server.service import in_thread
@@ -115,7 +116,12 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         """See the application's end: by itself, or killed."""
         if not hasattr(self, "applications"):
             return
-        self._remove_ticket()
+        try:
+            self._remove_ticket()
+        finally:
+            await self._see_application_end()
+
+    async def _see_application_end(self) -> None:
         if self.application.report is None and self._may_exist():
             await self._find_late()
         if self.application.id is None:
@@ -208,7 +214,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
     async def _ask_until_over(self, patience: float) -> None:
         self.applications.watch(self.application)
         try:
-            await asyncio.wait({self.application.over}, timeout=patience)
+            await self.service.patiently(self.application.over, patience)
         finally:
             self.applications.unwatch(self.application)
 
@@ -216,8 +222,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         """Whether there may be an application that was not seen: not if its submission failed by itself."""
         if self.command is None:
             return False
-        code = self.command.ended.result()
-        return self.application.id is not None or code <= 0 or code == LOST
+        code = exit_code(self.command)
+        return self.application.id is not None or code is None or code <= 0 or code == LOST
 
     async def _find_late(self) -> None:
         """Look for the application of a submission that was stopped: it may exist all the same."""

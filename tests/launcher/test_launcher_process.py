@@ -25,6 +25,14 @@ def test_signals_to_the_launcher_end_both(server, launch, signum, code):
     assert "SIG" in server.wait_for("error")["message"]
 
 
+def test_a_signal_that_comes_with_the_kernel_s_start_ends_both(launch):
+    command = "kill -TERM $PPID; sleep 600"
+    started = launch("--", "/bin/sh", "-c", command, "{connection_file}")
+    assert started.wait() == 143
+    assert started.gone()
+    assert not [file for file in started.files() if file.suffix == ".json"]
+
+
 def test_a_stubborn_kernel_ends_with_its_launcher_as_quickly_as_yarn_wants_it(server, launch):
     started = launch()
     with Client(server.wait_for("connection")["connection"]) as client:

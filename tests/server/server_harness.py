@@ -164,11 +164,11 @@ class Server:
     def await_text(self, text: str, timeout: float = 20) -> None:
         until(lambda: text in self.text(), timeout, f"{text!r} in the server's log")
 
-    def stop(self) -> int:
+    def stop(self, signum: int = signal.SIGTERM) -> int:
         """End the server as an operator does; return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signum)
         try:
-            return self.process.wait(40)
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)  # faulthandler writes what each thread does
             self.process.wait()

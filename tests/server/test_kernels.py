@@ -1,6 +1,7 @@
 """Kernels through REST and websocket, with the real launcher and a real ipykernel."""
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -154,18 +155,6 @@ def test_a_restart_keeps_the_environment_of_the_launch(server):
     socket.close()
 
 
-def test_sessions_start_kernels_with_their_environment(server):
-    body = {"path": "a.ipynb", "type": "notebook", "kernel": {"name": "python_launcher"}, "env": {"KERNEL_WHO": "s"}}
-    status, session = server.rest("POST", "/api/sessions", body)
-    assert status == 201, session
-    kernel_id = session["kernel"]["id"]
-    socket = server.socket(kernel_id)
-    assert json.loads(socket.run(ENVIRON))["KERNEL_WHO"] == "s"
-    socket.close()
-    assert server.rest("POST", "/api/sessions", body)[1]["kernel"]["id"] == kernel_id
-    assert server.rest("DELETE", f"/api/sessions/{session['id']}")[0] == 204
-
-
 def test_the_client_may_choose_the_kernel_id(server):
     wanted = str(uuid.uuid4())
     assert server.start("python_launcher", KERNEL_ID=wanted) == wanted
@@ -238,15 +227,30 @@ def test_a_client_that_goes_away_leaves_no_kernel(server):
     assert server.rest("GET", "/api/kernels")[1] == []
 
 
-def test_the_server_ends_with_kernels_running_and_busy(server):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_the_server_ends_with_kernels_running_and_busy(server, signum):
     for name in ("python_launcher", "python3", "python_launcher"):
         socket = server.socket(server.start(name))
         socket.send("while True: pass")
         socket.await_state("busy")
         socket.close()
     began = time.monotonic()
-    assert server.stop() == 0
+    assert server.stop(signum) == 0
     assert time.monotonic() - began < 15
+    assert server.leftovers() == []
+
+
+def test_a_launch_is_given_up_when_the_server_ends(server):
+    server.spec("never", [*LAUNCHER, *FLAGS, "--", "/bin/sh", "-c", "sleep 600", "{connection_file}"])
+    answers = []
+    launch = threading.Thread(target=lambda: answers.append(server.rest("POST", "/api/kernels", {"name": "never"})))
+    launch.start()
+    until(lambda: any(server.base.glob("runtime/kernel-*")), 20, "the launcher's connection file")
+    assert server.stop() == 0
+    launch.join()
+    status, answer = answers[0]
+    assert status == 503 and "being stopped" in answer["message"], answer
+    assert server.leftovers() == []
 
 
 def test_force_kernel_name_holds(make_server):

@@ -122,11 +122,11 @@ def yarn(rm, make_server, tmp_path):
     yield server
 
 
-def add_spec(server, name, **config):
+def add_spec(server, name, class_name=YARN, **config):
     server.spec(
         name,
         [sys.executable, str(FAKE_SUBMIT), *FLAGS],
-        process_proxy={"class_name": YARN, "config": config},
+        process_proxy={"class_name": class_name, "config": config},
         env={
             "SPARK_OPTS": "--master yarn --deploy-mode cluster --name ${KERNEL_ID:-ERROR}",
             "FAKE_PLACE": str(server.place),
@@ -302,10 +302,51 @@ def test_nothing_is_asked_while_all_is_well(yarn, rm):
     assert yarn.stop() == 0 and not rm.killed
 
 
+def test_a_launch_is_given_up_when_the_server_ends(yarn, rm):
+    rm.set_app("ACCEPTED", SUBMITTED)
+    answers = []
+    launch = threading.Thread(target=lambda: answers.append(yarn.rest("POST", "/api/kernels", {"name": "cluster"})))
+    launch.start()
+    yarn.await_text(f"is {ID}")
+    assert yarn.stop() == 0
+    launch.join()
+    status, answer = answers[0]
+    assert status == 503 and "being stopped" in answer["message"], answer
+    assert rm.killed
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_applications_end_with_the_server(yarn, rm, signum):
+    start_in_container(yarn, rm)
+    assert yarn.stop(signum) == 0
+    assert rm.killed  # as this one does not end by itself
+
+
 def test_an_application_that_does_not_end_by_itself_is_killed(yarn, rm):
     start_in_container(yarn, rm)
     yarn.delete(KERNEL_ID)
     assert yarn.stop() == 0
+    assert rm.killed
+
+
+def test_an_application_whose_launcher_hangs_is_killed_when_the_server_ends(yarn, rm):
+    start_in_container(yarn, rm)
+    launcher = int((yarn.place / "pid").read_text())
+    os.kill(launcher, signal.SIGSTOP)
+    assert yarn.stop() == 0
+    assert rm.killed
+    os.kill(launcher, signal.SIGKILL)
+
+
+def test_an_application_is_killed_also_by_a_server_that_is_out_of_open_files(rm, make_server, tmp_path):
+    here = Path(__file__).parent
+    server = make_server(ELYRA_YARN_ENDPOINT=rm.url, PYTHONPATH=f"{here.parent.parent}:{here}")
+    server.place = tmp_path
+    rm.options = tmp_path / "options"
+    add_spec(server, "cluster", class_name="third_party.Exhausted")
+    start_in_container(server, rm)
+    server.delete(KERNEL_ID)
+    server.stop()
     assert rm.killed
 
 

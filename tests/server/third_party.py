@@ -1,11 +1,13 @@
 """Process proxies as others write them, by the contract's words alone."""
 
+import errno
 import os
 import signal
 import subprocess
 import time
 
 from elyra_server.processproxies.processproxy import BaseProcessProxyABC, RemoteProcessProxy
+from elyra_server.processproxies.yarn import YarnClusterProcessProxy
 
 
 class PlainProxy(BaseProcessProxyABC):
@@ -111,6 +113,18 @@ class Duck:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+class Exhausted(YarnClusterProcessProxy):
+    """On a server that is out of open files when the kernel is to end."""
+
+    def run_command(self, *arguments, **kw):
+        command = super().run_command(*arguments, **kw)
+        command.stop = command.terminate = self.fail
+        return command
+
+    async def fail(self, patience=0.0):
+        raise OSError(errno.EMFILE, "Too many open files")
 
 
 class Failing(PlainProxy):
