@@ -32,7 +32,7 @@ def test_nothing_of_a_launch_is_visible_on_the_host(start, server, w1):
     assert "open sesame" not in lines
     assert "ticket" not in lines.lower()
     # Where it was unpacked nobody else can look.
-    (place,) = w1.run("sh", "-c", "stat -c %a:%n /tmp/*").split()
+    (place,) = w1.run("sh", "-c", "stat -c %a:%n /tmp/elyra-*").split()
     assert re.fullmatch(r"1?700:/tmp/elyra-landing-\w+", place)
     variables = kernel.value("import os; print(*os.environ)")
     assert "TICKET" not in variables
