@@ -27,6 +27,15 @@ LOCK = "keeper"
 """A file in the directory of a launch with its keeper's process in it. What the keeper holds locked is the directory
 itself: that is what systemd-tmpfiles looks at, before it cleans up."""
 
+WORD = "end"
+"""A file there with how the launch ended, for a server that was not told."""
+
+WORD_KEPT, LOST_WORD_KEPT = 60.0, 10.0
+"""Seconds for which it stays there until the server fetches it; the latter where the server itself seems to be gone."""
+
+TAIL = 16384
+"""Bytes of output of which the last lines are told."""
+
 SET_CHILD_SUBREAPER = 36
 """Of prctl(2): what a process of the launch leaves behind becomes the keeper's child."""
 
@@ -40,9 +49,10 @@ PATIENCE = 4.0
 """Seconds from SIGTERM to SIGKILL."""
 
 DRAIN = 0.2
+LINES = 40
 
-UNREACHABLE = 69
-"""What a launcher ends with whose server is gone."""
+UNREACHABLE, REJECTED = 69, 75
+"""What a launcher ends with whose server is gone, or does not know it any more."""
 
 RELAYS = 5
 """How many relays a launch may use up."""
@@ -87,7 +97,7 @@ def main(stream: BinaryIO) -> None:
         elif order["order"] == "read":
             reporter.say(content=read(order["directory"], order["name"]))
         else:
-            reporter.say(gone=not has_keeper(order["directory"]))
+            reporter.say(**look(order["directory"]))
     except LandingError as error:
         reporter.say(failed=str(error), host=error.host)
 
@@ -196,6 +206,7 @@ class Keeper:
         self._carriers: Any = None
         self._relay = 0
         self._relays = 0
+        self._tail = b""
 
     def run(self) -> NoReturn:
         """Keep the launcher until it ended."""
@@ -221,13 +232,44 @@ class Keeper:
         status = self._wait(pid, output, wake)
         end_session()
         end_children()
-        remove(self._directory)
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        if not self._reporter.say(ended=code) and code == UNREACHABLE:
+        told = self._tell_end(code, wake)
+        remove(self._directory)
+        if not told and code == UNREACHABLE:
             # The server is gone. Nobody may tell the sshd through which it came, and it would stay for hours. Should
             # its connection be of use all the same, it is made again.
             end_sshd(*self._sshd)
         os._exit(0)
+
+    def _tell_end(self, code: int, wake: int) -> bool:
+        """Tell the server how it ended, now or when it asks; return whether it knows."""
+        lines = self._tail.decode("utf-8", "replace").splitlines()[-LINES:]
+        if self._carriers is not None:
+            self._carriers.close()
+        remove(self._directory, LOCK)
+        left = attempt(leave_word, self._directory, {"ended": code, "lines": lines})
+        heard = self._reporter.say(ended=code)
+        if self._kill_at or not left:
+            return bool(self._kill_at) or heard
+        watched = select.poll()
+        watched.register(wake, select.POLLIN)
+        if heard:
+            watched.register(1, 0)  # which tells when the other end is closed
+        deadline = time.monotonic() + (LOST_WORD_KEPT if code in (UNREACHABLE, REJECTED) else WORD_KEPT)
+        while time.monotonic() < deadline:
+            for descriptor, _ in watched.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+                if descriptor == 1:
+                    watched.unregister(1)
+                    if self._sshd_lives():  # so the server itself hung up, and heard it before
+                        return True
+                elif signal.SIGTERM in os.read(wake, 4096):
+                    return True
+        return False
+
+    def _sshd_lives(self) -> bool:
+        time.sleep(DRAIN)  # a process that ends closes its pipes first
+        pid, begin = self._sshd
+        return not pid or process_of(pid)[2] == begin
 
     def _detach(self) -> None:
         os.setsid()
@@ -313,6 +355,7 @@ class Keeper:
 
     def _pass_on(self, output: int) -> bool:
         data = os.read(output, 65536)
+        self._tail = (self._tail + data)[-TAIL:]
         for target in (self._log, self._listener):
             try:
                 if target >= 0:
@@ -329,7 +372,7 @@ def end(directory: str, grace: float, patience: float) -> bool:
     begin = time.monotonic()
     asked = False
     while has_keeper(directory):
-        if not asked and time.monotonic() - begin >= grace:
+        if not asked and (time.monotonic() - begin >= grace or word_of(directory)):
             send(keeper_of(directory), signal.SIGTERM)
             asked = True
         if time.monotonic() - begin > grace + patience:
@@ -339,6 +382,31 @@ def end(directory: str, grace: float, patience: float) -> bool:
         end_session(keeper_of(directory), os.fsencode(directory))
         remove(directory)
     return True
+
+
+def look(directory: str) -> dict[str, Any]:
+    """Return whether a launch is over, and what it left to say of that, which goes once it was asked for."""
+    word = word_of(directory)
+    if word and has_keeper(directory):
+        send(keeper_of(directory), signal.SIGTERM)
+    return {"gone": bool(word) or not has_keeper(directory), **word}
+
+
+def leave_word(directory: str, word: dict[str, Any]) -> None:
+    """Write how a launch ended, all of it at once."""
+    path = os.path.join(directory, WORD)
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        json.dump(word, file)
+    os.rename(f"{path}.new", path)
+
+
+def word_of(directory: str) -> dict[str, Any]:
+    """Return how a launch ended; empty as long as it did not."""
+    try:
+        with open(os.path.join(directory, WORD), encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (OSError, ValueError):
+        return {}
 
 
 def read(directory: str, name: str) -> str:
@@ -480,22 +548,26 @@ def send(pid: int, signum: int) -> None:
         return
 
 
-def remove(directory: str) -> None:
-    """Remove a directory with all that is in it, as far as that can be done."""
+def remove(directory: str, kept: str = "") -> None:
+    """Remove a directory with all that is in it, or all but one file there, as far as that can be done."""
+    spared = os.path.join(directory, kept)
     for place, directories, files in os.walk(directory, topdown=False):
         for call, names in ((os.unlink, files), (os.rmdir, directories)):
             for name in names:
                 path = os.path.join(place, name)
-                attempt(os.unlink if os.path.islink(path) else call, path)
-    attempt(os.rmdir, directory)
+                if path != spared:
+                    attempt(os.unlink if os.path.islink(path) else call, path)
+    if not kept:
+        attempt(os.rmdir, directory)
 
 
-def attempt(call: Any, *args: Any) -> None:
-    """Do something, if that can be done."""
+def attempt(call: Any, *args: Any) -> bool:
+    """Do something, if that can be done, and return whether it could."""
     try:
         call(*args)
     except OSError:
-        return
+        return False
+    return True
 
 
 def remove_abandoned(base: str) -> None:

@@ -39,6 +39,9 @@ CONNECTION_FILE_MODE = "ELYRA_CONNECTION_FILE_MODE"
 LINK_CHECKS = (0.3, 2.0, 8.0, 30.0)
 """When, after a link was lost, the host is asked whether the launcher is still there."""
 
+NEXT_QUESTION = 2.0
+"""Seconds between two questions whether a launch is over."""
+
 
 class DistributedProcessProxy(RemoteProcessProxy):
     """Starts the launcher on one of the hosts: by ssh, or on this host as a local process.
@@ -77,12 +80,18 @@ class DistributedProcessProxy(RemoteProcessProxy):
 
     async def confirm_remote_startup(self, kernel_cmd: list[str], **kw: Any) -> None:
         """Wait for the launcher's report, its end, or the end of the launch limit."""
-        try:
+        command = self.command
+        if not isinstance(command, RemoteCommand):
             while not await self.receive_connection_info(self.remaining()):
                 self.handle_timeout()
+            return
+        asking = asyncio.ensure_future(self._ask_for_end(command))
+        try:
+            while not await self.receive_connection_info(self.remaining(), asking):
+                self.handle_timeout()
         finally:
-            if isinstance(self.command, RemoteCommand):
-                await self.command.listen_no_more()
+            asking.cancel()
+            await command.listen_no_more()
 
     def handle_timeout(self) -> None:
         """Give the launch up when its time is over."""
@@ -302,6 +311,17 @@ class DistributedProcessProxy(RemoteProcessProxy):
         if self._pulls:
             own[CONNECTION_FILE_MODE] = "pull"
         return {**own, LAUNCHER_PATH: f"{PLACE}/{LAUNCHER}"}
+
+    async def _ask_for_end(self, command: RemoteCommand) -> None:
+        """See the end of a launch which nobody tells: there were too many, or the connection was replaced."""
+        await command.deaf.wait()
+        while not command.ended.done():
+            await asyncio.sleep(NEXT_QUESTION)
+            if self.launcher.link is None and await command.gone() and not command.ended.done():
+                raise LaunchError(
+                    f"Host {command.connection.target}: the launch ended without a word: it was killed there, or the "
+                    "host was started anew."
+                )
 
     async def _watch_link(self, command: RemoteCommand) -> None:
         while not self.launcher.gone.is_set():

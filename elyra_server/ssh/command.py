@@ -49,6 +49,8 @@ class RemoteCommand:
         Where it is on the host.
     relay : (str, int)
         The token and the port of its relay; the port is 0 if it has none.
+    deaf : asyncio.Event
+        Set when neither its output nor its end comes here any more.
     """
 
     def __init__(self, connection: Connection, python: str) -> None:
@@ -62,6 +64,7 @@ class RemoteCommand:
         self.ended: asyncio.Future[int] = self._loop.create_future()
         self._arrived: asyncio.Future[None] = self._loop.create_future()
         self._session: Session | None = None
+        self.deaf = asyncio.Event()
 
     @property
     def running(self) -> bool:
@@ -140,7 +143,12 @@ class RemoteCommand:
 
     async def gone(self) -> bool | None:
         """Ask the host whether the launch is over; None if it cannot be asked."""
-        gone = (await self._ask({"order": "look", "directory": self.directory})).get("gone")
+        answer = await self._ask({"order": "look", "directory": self.directory})
+        if "ended" in answer and not self.ended.done():
+            self._lines.clear()
+            self._lines.extend(map(str, answer.get("lines", ())))
+            self.ended.set_result(int(answer["ended"]))
+        gone = answer.get("gone")
         return None if gone is None else bool(gone)
 
     async def read(self, name: str) -> str:
@@ -225,7 +233,8 @@ class RemoteCommand:
             self.ended.set_result(int(news["ended"]))
 
     def _session_over(self, outcome: int | Exception | None) -> None:
-        """Note the end of the session: of no importance once the launch command was started."""
+        """Note the end of the session; once the launch command was started, the host has to be asked for its end."""
+        self.deaf.set()
         target = self.connection.target
         if isinstance(outcome, Exception):
             self._fail(
