@@ -30,7 +30,7 @@ itself: that is what systemd-tmpfiles looks at, before it cleans up."""
 WORD = "end"
 """A file there with how the launch ended, for a server that was not told."""
 
-WORD_KEPT, LOST_WORD_KEPT = 60.0, 10.0
+WORD_KEPT, LOST_WORD_KEPT = 60.0, 8.0
 """Seconds for which it stays there until the server fetches it; the latter where the server itself seems to be gone."""
 
 TAIL = 16384

@@ -14,6 +14,12 @@ from client import Kernel, RequestError, request
 from front import Front, nothing_left, until
 
 NAMES = ("plain", "tunnel")
+LOST = """
+table inet lost {{
+    chain input {{ type filter hook input priority -20; tcp sport {0} drop; }}
+    chain output {{ type filter hook output priority -20; tcp dport {0} drop; }}
+}}
+"""
 LOSS = """
 table inet loss {
     chain input { type filter hook input priority -20; numgen random mod 100 < 8 drop; }
@@ -169,6 +175,35 @@ def test_no_launch_during_an_outage_and_one_after_it(faulty, when, w2, w3):
         kernel.delete()
     for host in (w2, w3):
         assert nothing_left(host)
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_connection_that_is_closed_during_an_outage_is_closed_on_the_host(faulty, when, w2):
+    """Without a launch that comes after it. What TCP says of the old connection is lost, as after a long outage."""
+    clean(w2)
+    kernel = Kernel(faulty, "plain")
+    (port,) = ports_towards(faulty, w2)
+    if when == "before":
+        kernel.delete()
+        assert nothing_left(w2)
+        assert w2.sessions() == 1  # which is kept for a while
+    w2.cut()
+    try:
+        if when == "during":
+            kernel.delete()
+        until(lambda: port not in ports_towards(faulty, w2), 60)
+        w2._nft(LOST.format(port))
+        w2.restore()
+        clean(w2)
+    finally:
+        w2._nft("table inet cut\ndelete table inet cut\ntable inet lost\ndelete table inet lost\n")
+
+
+def ports_towards(server, host):
+    """Return the local ports of a server's connections to a host's sshd."""
+    found = psutil.Process(server.process.pid).net_connections("tcp4")
+    wanted = [each for each in found if each.raddr and each.raddr == (host.address, host.port)]
+    return [each.laddr.port for each in wanted if each.status == psutil.CONN_ESTABLISHED]
 
 
 @pytest.mark.parametrize("who", ["launcher", "keeper"])

@@ -126,8 +126,8 @@ def test_an_outage_beyond_the_lease_ends_the_kernel_on_its_own(hosts, tmp_path, 
         for host in (w1, w2):
             host.cut()
         try:
-            assert nothing_left(w1)
-            assert nothing_left(w2)
+            assert nothing_left(w1, limit=40)
+            assert nothing_left(w2, limit=40)
             for kernel, host in zip(kernels, (w1, w2), strict=True):
                 until(lambda kernel=kernel: kernel.get()["execution_state"] == "dead")
                 reason = kernel.get()["reason"]
