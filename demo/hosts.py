@@ -84,7 +84,7 @@ table inet elyra {
         tcp dport %d accept
     }
     chain output {
-        type filter hook output priority 0; policy drop;
+        type filter hook output priority 0; policy %s;
         oif lo accept
         ct state established accept
         meta l4proto ipv6-icmp accept
@@ -227,9 +227,9 @@ class Host:
         """Return how many logins there were."""
         return len(re.findall(r"Accepted \S+ for", (self.directory / "sshd.log").read_text()))
 
-    def filter(self) -> None:
-        """Let nothing in but ssh, and nothing out but its answers."""
-        self._nft(ONLY_SSH % self.port)
+    def filter(self, *, out: bool = False) -> None:
+        """Let nothing in but ssh, and nothing out but its answers, or everything."""
+        self._nft(ONLY_SSH % (self.port, "accept" if out else "drop"))
 
     def unfilter(self) -> None:
         """Take the filter away."""

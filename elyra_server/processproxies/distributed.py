@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import secrets
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.connections import Connection
 from elyra_server.ssh.errors import HostError, SilenceError
 from elyra_server.ssh.hosts import HostChoice, check_algorithm
+from elyra_server.ssh.login import describe_network_error
 from elyra_server.ssh.pack import KERNELSPEC, LAUNCHER, pack
 from elyra_server.ssh.target import find_target
 from elyra_server.ssh.tunnels import Tunnel
@@ -38,6 +40,9 @@ CONNECTION_FILE_MODE = "ELYRA_CONNECTION_FILE_MODE"
 
 LINK_CHECKS = (0.3, 2.0, 8.0, 30.0)
 """When, after a link was lost, the host is asked whether the launcher is still there."""
+
+CONNECT_LIMIT = 3.0
+"""Seconds for a connection to a kernel's port."""
 
 NEXT_QUESTION = 2.0
 """Seconds between two questions whether a launch is over."""
@@ -133,8 +138,20 @@ class DistributedProcessProxy(RemoteProcessProxy):
         if self._tunnel is None and not is_ipv4_elsewhere(str(info["ip"])):
             self._tunnel = Tunnel(self._connection)
         if self._tunnel is None:
+            await in_thread(self._check_way, str(info["ip"]), int(info["shell_port"]))
             return info
         return await self._tunnel.reach(info, *getattr(self.command, "relay", ("", 0)))
+
+    def _check_way(self, ip: str, port: int) -> None:
+        """See that the kernel's ports can be connected to: a firewall lets nothing in without a word; blocks."""
+        try:
+            socket.create_connection((ip, port), CONNECT_LIMIT).close()
+        except OSError as error:
+            raise LaunchError(
+                f"Host {self.host}: the kernel runs, but this server cannot connect to its ports there ({ip}:{port} "
+                f"{describe_network_error(error)}). Open the host's ports for this server (port_range limits them), or "
+                "set ELYRA_ENABLE_TUNNELING=True."
+            ) from error
 
     def watch(self) -> None:
         """Ask the host for the cause when the link to the launcher is lost."""

@@ -207,17 +207,20 @@ def tune(sock: socket.socket) -> None:
 
 def describe_network_errors(problems: dict[str, OSError]) -> str:
     """Return why none of a host's addresses could be connected, and what to do."""
-    texts = []
+    texts = [f"{address} {describe_network_error(error)}" for address, error in problems.items()]
     advice = "Check that the host is up, and the network and firewalls between."
-    for address, error in problems.items():
-        if isinstance(error, TimeoutError) or error.errno in (errno.ETIMEDOUT, errno.EAGAIN):
-            texts.append(f"{address} does not answer")
-        elif error.errno == errno.ECONNREFUSED:
-            texts.append(f"{address} refuses the connection")
-            advice = "Check that sshd runs there, and its port (ELYRA_SSH_PORT, Port in ~/.ssh/config)."
-        else:
-            texts.append(f"{address} cannot be reached ({error.strerror or error})")
+    if any(error.errno == errno.ECONNREFUSED for error in problems.values()):
+        advice = "Check that sshd runs there, and its port (ELYRA_SSH_PORT, Port in ~/.ssh/config)."
     return f"{'; '.join(texts)}. {advice}"
+
+
+def describe_network_error(error: OSError) -> str:
+    """Return what an address does that cannot be connected."""
+    if isinstance(error, TimeoutError) or error.errno in (errno.ETIMEDOUT, errno.EAGAIN):
+        return "does not answer"
+    if error.errno == errno.ECONNREFUSED:
+        return "refuses the connection"
+    return f"cannot be reached ({error.strerror or error})"
 
 
 # -- who we are

@@ -35,6 +35,20 @@ def test_a_host_without_a_way_back_is_told_so(server, shut):
     assert nothing_left(shut)
 
 
+def test_a_host_that_lets_no_one_in_to_the_kernel_is_told_so(server, w3):
+    """Its launcher calls in all the same."""
+    w3.filter(out=True)
+    try:
+        error, seconds = server.fail("w3")
+    finally:
+        w3.unfilter()
+    assert "this server cannot connect to its ports there (" in error.message
+    assert "does not answer" in error.message
+    assert "ELYRA_ENABLE_TUNNELING=True" in error.message
+    assert seconds < 30
+    assert nothing_left(w3)
+
+
 def test_through_ssh_alone(server, start, shut):
     server.add("tunnel", remote_hosts="w3", enable_tunneling=True)
     start("tunnel").delete()
