@@ -22,6 +22,7 @@ from elyra_server.ssh.keyfiles import public_key
 from elyra_server.ssh.knownhosts import fingerprint
 from elyra_server.ssh.proxycommand import ProxyCommand
 from elyra_server.ssh.target import Target
+from elyra_server.ssh.transport import Transport
 
 LIMIT = 4.5
 """Seconds from the first packet to the login."""
@@ -164,7 +165,7 @@ class Login:
     def _handshake(self, target: Target, sock: Any) -> paramiko.Transport:
         self.phase = f"{target.hostname} is connected, but sends no ssh greeting"
         try:
-            transport = paramiko.Transport(sock)
+            transport = Transport(sock)
             self._opened.append(transport)
             transport.set_log_channel(PARAMIKO_LOG)
             transport.daemon = True
