@@ -227,6 +227,34 @@ class Host:
         """Return how many logins there were."""
         return len(re.findall(r"Accepted \S+ for", (self.directory / "sshd.log").read_text()))
 
+    @contextlib.contextmanager
+    def configured(self, line: str) -> Iterator[None]:
+        """Have another line in its sshd_config as long as the block lasts; it counts for new connections."""
+        file = self.directory / "sshd_config"
+        before = file.read_text()
+        try:
+            file.write_text(f"{before}{line}\n")
+            self._reload()
+            yield
+        finally:
+            file.write_text(before)
+            self._reload()
+
+    def _reload(self) -> None:
+        before = self._started()
+        self.run("kill", "-HUP", "1")
+        deadline = time.monotonic() + START_LIMIT
+        while self._started() == before:
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"sshd on {self.name} does not read its file: {(self.directory / 'sshd.log').read_text()}"
+                )
+            time.sleep(0.02)
+
+    def _started(self) -> int:
+        """Return how often sshd began to listen."""
+        return (self.directory / "sshd.log").read_text().count("Server listening on 0.0.0.0 ")
+
     def filter(self, *, out: bool = False) -> None:
         """Let nothing in but ssh, and nothing out but its answers, or everything."""
         self._nft(ONLY_SSH % (self.port, "accept" if out else "drop"))

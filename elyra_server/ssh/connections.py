@@ -21,7 +21,7 @@ import paramiko
 
 from elyra_server.service import in_thread
 from elyra_server.ssh.errors import HostError
-from elyra_server.ssh.login import LIMIT, Login
+from elyra_server.ssh.login import Login
 from elyra_server.ssh.session import ANSWER_LIMIT, Session
 from elyra_server.ssh.target import Target
 
@@ -179,7 +179,7 @@ class Connection:
         """
         if self.silent:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._awake.wait(), LIMIT)
+                await asyncio.wait_for(self._awake.wait(), self.target.login_limit)
             if self.silent:
                 raise HostError(self._problem or f"Host {self.target}: it does not answer.")
         asked = time.monotonic()
@@ -284,7 +284,7 @@ class Connection:
 
     async def _log_in(self, login: Login) -> paramiko.Transport:
         try:
-            return await asyncio.wait_for(in_thread(login.run), LIMIT)
+            return await asyncio.wait_for(in_thread(login.run), self.target.login_limit)
         except asyncio.TimeoutError as error:
             raise login.too_late() from error
 

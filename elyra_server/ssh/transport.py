@@ -17,7 +17,8 @@ class Transport(paramiko.Transport):
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
-        self._handler_table = {**self._handler_table, MSG_CHANNEL_OPEN_SUCCESS: self._opened}
+        table: dict[int, Any] = self._handler_table  # type: ignore[has-type]
+        self._handler_table = {**table, MSG_CHANNEL_OPEN_SUCCESS: self._opened}
 
     def _opened(self, *args: Any) -> None:
         message = args[-1]  # versions before 3.4 give themselves first

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import paramiko
 import pytest
+from front import until
 
+from elyra_server.ssh.errors import HostError
 from elyra_server.ssh.login import Login
 from elyra_server.ssh.target import Target
 
@@ -34,6 +40,7 @@ def logged_in(target):
 def test_sessions_that_are_there_too_late_are_closed(target, w1):
     """sshd allows only so many at a time."""
     with logged_in(target) as transport:
+        transport.open_session(timeout=20).close()
         w1.run("pkill", "-STOP", "-f", "sshd: alice")
         try:
             for _ in range(MAX_SESSIONS + 2):
@@ -41,6 +48,70 @@ def test_sessions_that_are_there_too_late_are_closed(target, w1):
                     transport.open_session(timeout=0.2)
         finally:
             w1.run("pkill", "-CONT", "-f", "sshd: alice")
-        sessions = [transport.open_session(timeout=20) for _ in range(MAX_SESSIONS)]
+        sessions = [until(lambda: session(transport)) for _ in range(MAX_SESSIONS)]
         sessions[0].exec_command("echo hello")
         assert sessions[0].recv(100) == b"hello\n"
+
+
+def session(transport):
+    """Return a new session, None as long as sshd allows no more."""
+    try:
+        return transport.open_session(timeout=20)
+    except paramiko.ChannelException:
+        return None
+
+
+def test_a_host_that_is_shy_of_many_logins_takes_them_all(target, w1):
+    """As sshd is by default, from the tenth on. Here they are of as many users, which have no connection in common."""
+    logins = [Login(replace(target, name=f"w{number}", login_limit=30.0)) for number in range(12)]
+    try:
+        with w1.configured("MaxStartups 3:50:10"), ThreadPoolExecutor(len(logins)) as pool:
+            transports = list(pool.map(Login.run, logins))
+        assert all(transport.is_authenticated() for transport in transports)
+    finally:
+        for login in logins:
+            login.give_up()
+
+
+def test_a_host_that_always_hangs_up_may_be_busy():
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        hung_up = []
+
+        def hang_up():
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+                    hung_up.append(1)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(
+            HostError, match="where many log in at the same time, MaxStartups in its sshd_config"
+        ) as error:
+            Login(Target("127.0.0.1", "127.0.0.1", port, "alice")).run()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert len(hung_up) > 1
+    assert not error.value.lasting  # the next launch may be lucky
+
+
+def test_a_login_that_is_given_up_while_its_name_is_resolved(target, monkeypatch, w1):
+    """Nobody would close what it opens after that."""
+    resolve, asked, known = socket.getaddrinfo, threading.Event(), threading.Event()
+
+    def late(*args, **options):
+        asked.set()
+        assert known.wait(20)
+        return resolve(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    before, login = w1.logins(), Login(replace(target, login_limit=30.0))
+    with ThreadPoolExecutor() as pool:
+        result = pool.submit(login.run)
+        assert asked.wait(20)
+        login.give_up()
+        known.set()
+        with pytest.raises(HostError, match="no login within"):
+            result.result()
+    assert w1.logins() == before
