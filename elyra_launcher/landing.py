@@ -39,6 +39,9 @@ TAIL = 16384
 SET_CHILD_SUBREAPER = 36
 """Of prctl(2): what a process of the launch leaves behind becomes the keeper's child."""
 
+MARK = "ELYRA_LANDING"
+"""A variable with the directory of the launch, by which all its processes are known where the keeper is gone."""
+
 PLACE = "\0place\0"
 """Stands for the directory of the launch in its arguments and variables."""
 
@@ -47,6 +50,9 @@ ABANDONED = 60.0
 
 PATIENCE = 4.0
 """Seconds from SIGTERM to SIGKILL."""
+
+PASSES = 100
+"""How often is looked again for processes to kill, as they may have started others meanwhile."""
 
 DRAIN = 0.2
 LINES = 40
@@ -313,7 +319,7 @@ class Keeper:
     def _spawn(self) -> tuple[int, int]:
         """Start the launch command; return its output and its process."""
         own = {name: text.replace(PLACE, self._directory) for name, text in self._order["env"].items()}
-        environ = {**os.environ, **own}
+        environ = {**os.environ, **own, MARK: self._directory}
         # The launcher can be imported in whatever way the command wants it.
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (self._package, environ.get("PYTHONPATH"))))
         os.environ["PATH"] = environ.get("PATH", os.defpath)  # where the command is looked for
@@ -379,7 +385,7 @@ def end(directory: str, grace: float, patience: float) -> bool:
             return False
         time.sleep(0.05)
     if os.path.isdir(directory):
-        end_session(keeper_of(directory), os.fsencode(directory))
+        end_marked(directory)
         remove(directory)
     return True
 
@@ -464,9 +470,8 @@ def adopt_orphans() -> None:
 def end_children() -> None:
     """Kill all that this process is the parent of, and what then becomes its child."""
     own = os.getpid()
-    for _ in range(100):
-        names = [name for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc") else []
-        children = [int(name) for name in names if process_of(int(name))[1] == own]
+    for _ in range(PASSES):
+        children = [pid for pid in processes() if process_of(pid)[1] == own]
         if not children:
             return
         for pid in children:
@@ -479,25 +484,41 @@ def end_children() -> None:
         time.sleep(0.01)
 
 
-def end_session(leader: int = 0, mark: bytes = b"") -> None:
-    """Kill what is left of a session, by default this process's, but for its leader.
-
-    The number of a leader that is gone may be another's by now: `mark` has to be in the environment then.
-    """
-    leader = leader or os.getpid()
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        if not name.isdigit() or int(name) == leader:
-            continue
+def end_session() -> None:
+    """Kill what is left of this process's session, but for itself."""
+    own = os.getpid()
+    for pid in processes():
         try:
-            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                session = int(file.read().rpartition(")")[2].split()[3])
-            if session != leader:
-                continue
-            with open(f"/proc/{name}/environ", "rb") as environ:
-                if mark in environ.read():
-                    send(int(name), signal.SIGKILL)
+            if pid != own and os.getsid(pid) == own:
+                send(pid, signal.SIGKILL)
         except OSError:  # it ended meanwhile
             continue
+
+
+def end_marked(directory: str) -> None:
+    """Kill what is left of a launch without a keeper, in whatever session it is."""
+    wanted = os.fsencode(f"{MARK}={directory}")
+    for _ in range(PASSES):
+        found = [pid for pid in processes() if wanted in environment_of(pid).split(b"\0")]
+        if not found:
+            return
+        for pid in found:
+            send(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def processes() -> list[int]:
+    """Return all processes, where the system can tell."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc") else []
+
+
+def environment_of(pid: int) -> bytes:
+    """Return the variables of a process; empty if it ended, or is another user's."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environ:
+            return environ.read()
+    except OSError:
+        return b""
 
 
 def find_sshd() -> tuple[int, int]:
@@ -583,6 +604,7 @@ def remove_abandoned(base: str) -> None:
         except OSError:
             continue
         if status.st_uid == os.getuid() and time.time() - status.st_mtime > ABANDONED and not has_keeper(directory):
+            end_marked(directory)
             remove(directory)
 
 

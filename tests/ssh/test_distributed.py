@@ -115,6 +115,17 @@ def test_a_keeper_that_is_killed_takes_its_kernel_along(start, w1):
     assert nothing_left(w1)
 
 
+def test_what_a_cell_started_ends_also_where_nobody_is_left_to_end_it(start, w1):
+    kernel = start("w1")
+    kernel.value("import os, subprocess; subprocess.Popen(['sleep', '4243'], start_new_session=True).pid")
+    kernel.value("subprocess.Popen(['sleep', '4244']).pid")
+    launcher = kernel.value("print(os.getppid())")
+    w1.run("kill", "-KILL", w1.run("ps", "-o", "ppid=", launcher).strip(), launcher)
+    until(lambda: kernel.get()["execution_state"] == "dead")
+    kernel.delete()
+    assert nothing_left(w1)
+
+
 def test_the_server_s_end_is_that_of_its_kernels(hosts, tmp_path, w1, w2):
     with Front(tmp_path, hosts) as server:
         server.add("both", remote_hosts="w1,w2")
