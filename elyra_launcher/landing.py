@@ -99,11 +99,11 @@ def main(stream: BinaryIO) -> None:
         elif order["order"] == "succeed":
             reporter.say(sshd=find_sshd(), gone=end_sshd(*order["sshd"]))
         elif order["order"] == "end":
-            reporter.say(gone=end(order["directory"], order["grace"], order["patience"]))
+            reporter.say(gone=end(place_of(order), order["grace"], order["patience"]))
         elif order["order"] == "read":
-            reporter.say(content=read(order["directory"], order["name"]))
+            reporter.say(content=read(place_of(order), order["file"]))
         else:
-            reporter.say(**look(order["directory"]))
+            reporter.say(**look(place_of(order)))
     except LandingError as error:
         reporter.say(failed=str(error), host=error.host)
 
@@ -118,7 +118,7 @@ def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
     signal.alarm(0)  # which the server's first line set, should nothing more come
     base = choose_base()
     remove_abandoned(base)
-    directory = os.path.join(base, PREFIX + os.urandom(8).hex())
+    directory = os.path.join(base, order["name"])
     try:
         os.mkdir(directory, 0o700)
         unpack(order["files"], zlib.decompress(packed), directory)
@@ -146,8 +146,7 @@ def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
 
 def choose_base() -> str:
     """Return where launches are unpacked: where files can be executed, if there is such a place."""
-    usual = os.environ.get("TMPDIR") or "/tmp"
-    cache = os.path.expanduser("~/.cache")
+    usual, cache = bases()
     for place in (usual, cache):
         try:
             if place == cache:
@@ -157,6 +156,17 @@ def choose_base() -> str:
         except OSError:
             continue
     return usual
+
+
+def bases() -> tuple[str, str]:
+    """Return where launches may be unpacked, the usual place first."""
+    return os.environ.get("TMPDIR") or "/tmp", os.path.expanduser("~/.cache")
+
+
+def place_of(order: Order) -> str:
+    """Return the directory of a launch, of which the server may know the name alone."""
+    places = [os.path.join(base, order["directory"]) for base in bases()]
+    return next((place for place in places if os.path.isdir(place)), places[0])
 
 
 def unpack(files: list[tuple[str, int, int]], content: bytes, directory: str) -> None:

@@ -73,7 +73,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
                 await self._start_patiently(host, kernel_cmd, env, kw.get("cwd"))
                 break
             except HostError as error:
-                if self.launcher.link is not None:  # it was late, but it is there
+                if self._is_there():
                     break
                 problems.append(str(error))
                 await self._leave(host, error)
@@ -192,11 +192,19 @@ class DistributedProcessProxy(RemoteProcessProxy):
         try:
             await self._start_on(host, kernel_cmd, env, cwd)
         except SilenceError:
-            if self.launcher.link is not None:
+            if self._is_there():
                 return
             await self._give_back()
             env[TICKET] = self.launcher.renew_ticket()
             await self._start_on(host, kernel_cmd, env, cwd)
+
+    def _is_there(self) -> bool:
+        """Say whether a launch that seemed to fail was just late, or the host's word of it was lost."""
+        if self.launcher.link is None:
+            return False
+        if isinstance(self.command, RemoteCommand):
+            self.command.is_there()
+        return True
 
     async def _start_on(self, host: str, kernel_cmd: list[str], env: dict[str, str], cwd: Any) -> None:
         self.host = host

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import paramiko
 
 from elyra_server.service import in_thread
-from elyra_server.ssh.errors import HostError
+from elyra_server.ssh.errors import HostError, WantError
 from elyra_server.ssh.login import Login
 from elyra_server.ssh.session import ANSWER_LIMIT, Session
 from elyra_server.ssh.target import Target
@@ -287,6 +287,8 @@ class Connection:
             return await asyncio.wait_for(in_thread(login.run), self.target.login_limit)
         except asyncio.TimeoutError as error:
             raise login.too_late() from error
+        except RuntimeError as error:
+            raise WantError(error) from error
 
     async def _use(self, transport: paramiko.Transport) -> None:
         """Let a new connection be this one's, once nothing is left on the host of the one before."""
@@ -327,10 +329,10 @@ class Connection:
             lambda line: None,
             lambda outcome: _call(loop, settle, {}),
         )
-        session.start()
         try:
+            session.start()
             return await asyncio.wait_for(answer, ANSWER_LIMIT)
-        except asyncio.TimeoutError:
+        except (asyncio.TimeoutError, RuntimeError):
             return {}
         finally:
             await in_thread(session.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -12,8 +13,11 @@ import paramiko
 import pytest
 from front import until
 
+from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.errors import HostError
 from elyra_server.ssh.login import Login
+from elyra_server.ssh.pack import Pack
+from elyra_server.ssh.session import Session
 from elyra_server.ssh.target import Target
 
 MAX_SESSIONS = 10
@@ -115,3 +119,29 @@ def test_a_login_that_is_given_up_while_its_name_is_resolved(target, monkeypatch
         with pytest.raises(HostError, match="no login within"):
             result.result()
     assert w1.logins() == before
+
+
+class Reached:
+    """A connection of which nothing is used."""
+
+    target = "root@w1, port 22"
+    silent = False
+
+    def __init__(self):
+        self.starts = self.orders = asyncio.Semaphore(1)
+
+    async def transport(self):
+        return None
+
+
+async def test_a_server_that_is_out_of_threads_blames_no_host(monkeypatch):
+    def fail(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Session, "start", fail)
+    command = RemoteCommand(Reached(), "python3")
+    with pytest.raises(HostError, match="This server cannot start kernels by ssh now: can't start new thread") as error:
+        await command.start({"relay": ""}, Pack((), b""))
+    assert not error.value.lasting
+    command.directory = "/tmp/elyra-landing-1"
+    assert await command.gone() is None

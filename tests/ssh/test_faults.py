@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -233,6 +234,24 @@ def answers(kernel):
         return kernel.value("print('yes')", 3.0) == "yes"
     except TimeoutError:
         return False
+
+
+def test_a_host_s_word_of_a_launch_that_is_lost(faulty, w2):
+    """Its kernel is as good as any, also when its link is lost later."""
+    wrapper = w2.directory / "speechless"
+    wrapper.write_text(f'#!/bin/sh\n{sys.executable} "$@" | cat >/dev/null\n')
+    wrapper.chmod(0o755)
+    faulty.add("speechless", remote_hosts="w2", python=str(wrapper))
+    kernel = Kernel(faulty, "speechless")
+    w2.cut(spared=[w2.port])
+    try:
+        time.sleep(20)  # it is noticed, and the host is asked three times
+        assert kernel.get()["execution_state"] != "dead"
+    finally:
+        w2.restore()
+    works(kernel)
+    kernel.delete()
+    assert nothing_left(w2)
 
 
 def test_an_sshd_that_hangs_gets_a_successor(pair, w2, w3):
