@@ -1,9 +1,9 @@
 """Other hosts on one machine: namespaces of the kernel, joined to this host by veth pairs, with a real sshd in each.
 
 A test host has a network, processes, a hostname, users and homes and a directory /tmp of its own; all other files
-are this machine's. The hosts know each other by name, and reach each other without this host. Namespaces live as long
-as their processes do, and those end with the process that made them, however that ends; so nothing has to be cleaned
-away after a crash but a directory.
+are this machine's, and so are this clone and its Python, wherever they are. The hosts know each other by name, and
+reach each other without this host. Namespaces live as long as their processes do, and those end with the process that
+made them, however that ends; so nothing has to be cleaned away after a crash but a directory.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from demo import BUILD, ROOT
 from demo.server import end_with_parent
 
 PASSWORD = "correct horse"
@@ -42,25 +43,35 @@ PREFIX = "elyra-hosts-"
 INIT = """
 set -e
 hostname "$1"
-mount -t tmpfs -o mode=1777,size="$3" tmpfs /tmp
-# All users can read this Python, also where it is in a home that others cannot enter.
-mkdir -p "$2/python"
-mount --bind "$4" "$2/python"
-case $4 in /root/*)
-    mount -t tmpfs -o mode=755 tmpfs /root
-    mkdir -p "$4"
-    mount --bind "$2/python" "$4" ;;
-esac
-mount --bind "$2/passwd" /etc/passwd
-mount --bind "$2/shadow" /etc/shadow
-mount --bind "$2/hosts" /etc/hosts
+own=$2 size=$3
+shift 3
+# What is needed of this machine's /tmp and /root is put aside before others are mounted there, and then back. All users
+# can read it, also where it is in a home that others cannot enter.
+number=0 home=
+for path; do
+    number=$((number + 1))
+    mkdir -p "$own/aside/$number"
+    mount --rbind "$path" "$own/aside/$number"
+    case $path in /root/*) home=yes ;; esac
+done
+mount -t tmpfs -o mode=1777,size="$size" tmpfs /tmp
+test -z "$home" || mount -t tmpfs -o mode=755 tmpfs /root
+number=0
+for path; do
+    number=$((number + 1))
+    mkdir -p "$path"
+    mount --rbind "$own/aside/$number" "$path"
+done
+mount --bind "$own/passwd" /etc/passwd
+mount --bind "$own/shadow" /etc/shadow
+mount --bind "$own/hosts" /etc/hosts
 mkdir -p /run/sshd
 ip link set lo up
 echo ready
 read -r line
 # Kerberos's files count only with GSSAPIAuthentication.
-export KRB5_CONFIG="$2/krb5.conf" KRB5_KTNAME="$2/krb5.keytab" KRB5RCACHENAME="file2:$2/krb5.replays"
-exec /usr/sbin/sshd -D -e -f "$2/sshd_config" </dev/null >/dev/null 2>"$2/sshd.log"
+export KRB5_CONFIG="$own/krb5.conf" KRB5_KTNAME="$own/krb5.keytab" KRB5RCACHENAME="file2:$own/krb5.replays"
+exec /usr/sbin/sshd -D -e -f "$own/sshd_config" </dev/null >/dev/null 2>"$own/sshd.log"
 """
 
 ONLY_SSH = """
@@ -73,7 +84,7 @@ table inet elyra {
         tcp dport %d accept
     }
     chain output {
-        type filter hook output priority 0; policy drop;
+        type filter hook output priority 0; policy %s;
         oif lo accept
         ct state established accept
         meta l4proto ipv6-icmp accept
@@ -141,7 +152,7 @@ class Host:
         self._write_files()
         isolate = ["unshare", "--net", "--mount", "--uts", "--pid", "--ipc", "--mount-proc", "--fork", "--kill-child"]
         self._process = subprocess.Popen(
-            [*isolate, "sh", "-c", INIT, "sh", self.name, str(self.directory), size, sys.base_prefix],
+            [*isolate, "sh", "-c", INIT, "sh", self.name, str(self.directory), size, *needed()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.directory / "init.log").open("wb"),
@@ -208,16 +219,45 @@ class Host:
         return sum('"sshd"' in line and not line.split()[3].endswith(f":{self.port}") for line in lines)
 
     def files(self) -> list[str]:
-        """Return what is in its /tmp, but for what each JVM leaves there."""
-        return self.run("find", "/tmp", "-mindepth", "1", "-not", "-path", "/tmp/hsperfdata_*").split()
+        """Return what is in its /tmp, but for what each JVM leaves there and what is this machine's."""
+        found = self.run("find", "/tmp", "-xdev", "-mindepth", "1", "-not", "-path", "/tmp/hsperfdata_*").split()
+        return [path for path in found if not any(f"{each}/".startswith(f"{path}/") for each in needed())]
 
     def logins(self) -> int:
         """Return how many logins there were."""
         return len(re.findall(r"Accepted \S+ for", (self.directory / "sshd.log").read_text()))
 
-    def filter(self) -> None:
-        """Let nothing in but ssh, and nothing out but its answers."""
-        self._nft(ONLY_SSH % self.port)
+    @contextlib.contextmanager
+    def configured(self, line: str) -> Iterator[None]:
+        """Have another line in its sshd_config as long as the block lasts; it counts for new connections."""
+        file = self.directory / "sshd_config"
+        before = file.read_text()
+        try:
+            file.write_text(f"{before}{line}\n")
+            self._reload()
+            yield
+        finally:
+            file.write_text(before)
+            self._reload()
+
+    def _reload(self) -> None:
+        before = self._started()
+        self.run("kill", "-HUP", "1")
+        deadline = time.monotonic() + START_LIMIT
+        while self._started() == before:
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"sshd on {self.name} does not read its file: {(self.directory / 'sshd.log').read_text()}"
+                )
+            time.sleep(0.02)
+
+    def _started(self) -> int:
+        """Return how often sshd began to listen."""
+        return (self.directory / "sshd.log").read_text().count("Server listening on 0.0.0.0 ")
+
+    def filter(self, *, out: bool = False) -> None:
+        """Let nothing in but ssh, and nothing out but its answers, or everything."""
+        self._nft(ONLY_SSH % (self.port, "accept" if out else "drop"))
 
     def unfilter(self) -> None:
         """Take the filter away."""
@@ -365,6 +405,13 @@ class Hosts:
             known += f"{host.address},{host.address6} {host.host_key}\n"
         (directory / "config").write_text(config)
         (directory / "known_hosts").write_text(known)
+
+
+def needed() -> list[str]:
+    """Return this machine's directories that launches need, of those below /tmp and /root."""
+    paths = sorted({str(ROOT), str(BUILD), sys.prefix, sys.base_prefix})
+    hidden = [path for path in paths if path.startswith(("/tmp/", "/root/")) and Path(path).exists()]
+    return [path for path in hidden if not any(path.startswith(f"{other}/") for other in hidden)]
 
 
 def _take_directory() -> tuple[Path, int, int]:

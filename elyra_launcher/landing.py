@@ -27,8 +27,20 @@ LOCK = "keeper"
 """A file in the directory of a launch with its keeper's process in it. What the keeper holds locked is the directory
 itself: that is what systemd-tmpfiles looks at, before it cleans up."""
 
+WORD = "end"
+"""A file there with how the launch ended, for a server that was not told."""
+
+WORD_KEPT, LOST_WORD_KEPT = 60.0, 8.0
+"""Seconds for which it stays there until the server fetches it; the latter where the server itself seems to be gone."""
+
+TAIL = 16384
+"""Bytes of output of which the last lines are told."""
+
 SET_CHILD_SUBREAPER = 36
 """Of prctl(2): what a process of the launch leaves behind becomes the keeper's child."""
+
+MARK = "ELYRA_LANDING"
+"""A variable with the directory of the launch, by which all its processes are known where the keeper is gone."""
 
 PLACE = "\0place\0"
 """Stands for the directory of the launch in its arguments and variables."""
@@ -39,10 +51,14 @@ ABANDONED = 60.0
 PATIENCE = 4.0
 """Seconds from SIGTERM to SIGKILL."""
 
-DRAIN = 0.2
+PASSES = 100
+"""How often is looked again for processes to kill, as they may have started others meanwhile."""
 
-UNREACHABLE = 69
-"""What a launcher ends with whose server is gone."""
+DRAIN = 0.2
+LINES = 40
+
+UNREACHABLE, REJECTED = 69, 75
+"""What a launcher ends with whose server is gone, or does not know it any more."""
 
 RELAYS = 5
 """How many relays a launch may use up."""
@@ -83,11 +99,11 @@ def main(stream: BinaryIO) -> None:
         elif order["order"] == "succeed":
             reporter.say(sshd=find_sshd(), gone=end_sshd(*order["sshd"]))
         elif order["order"] == "end":
-            reporter.say(gone=end(order["directory"], order["grace"], order["patience"]))
+            reporter.say(gone=end(place_of(order), order["grace"], order["patience"]))
         elif order["order"] == "read":
-            reporter.say(content=read(order["directory"], order["name"]))
+            reporter.say(content=read(place_of(order), order["file"]))
         else:
-            reporter.say(gone=not has_keeper(order["directory"]))
+            reporter.say(**look(place_of(order)))
     except LandingError as error:
         reporter.say(failed=str(error), host=error.host)
 
@@ -102,7 +118,7 @@ def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
     signal.alarm(0)  # which the server's first line set, should nothing more come
     base = choose_base()
     remove_abandoned(base)
-    directory = os.path.join(base, PREFIX + os.urandom(8).hex())
+    directory = os.path.join(base, order["name"])
     try:
         os.mkdir(directory, 0o700)
         unpack(order["files"], zlib.decompress(packed), directory)
@@ -130,8 +146,7 @@ def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
 
 def choose_base() -> str:
     """Return where launches are unpacked: where files can be executed, if there is such a place."""
-    usual = os.environ.get("TMPDIR") or "/tmp"
-    cache = os.path.expanduser("~/.cache")
+    usual, cache = bases()
     for place in (usual, cache):
         try:
             if place == cache:
@@ -141,6 +156,17 @@ def choose_base() -> str:
         except OSError:
             continue
     return usual
+
+
+def bases() -> tuple[str, str]:
+    """Return where launches may be unpacked, the usual place first."""
+    return os.environ.get("TMPDIR") or "/tmp", os.path.expanduser("~/.cache")
+
+
+def place_of(order: Order) -> str:
+    """Return the directory of a launch, of which the server may know the name alone."""
+    places = [os.path.join(base, order["directory"]) for base in bases()]
+    return next((place for place in places if os.path.isdir(place)), places[0])
 
 
 def unpack(files: list[tuple[str, int, int]], content: bytes, directory: str) -> None:
@@ -196,6 +222,7 @@ class Keeper:
         self._carriers: Any = None
         self._relay = 0
         self._relays = 0
+        self._tail = b""
 
     def run(self) -> NoReturn:
         """Keep the launcher until it ended."""
@@ -221,13 +248,44 @@ class Keeper:
         status = self._wait(pid, output, wake)
         end_session()
         end_children()
-        remove(self._directory)
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        if not self._reporter.say(ended=code) and code == UNREACHABLE:
+        told = self._tell_end(code, wake)
+        remove(self._directory)
+        if not told and code == UNREACHABLE:
             # The server is gone. Nobody may tell the sshd through which it came, and it would stay for hours. Should
             # its connection be of use all the same, it is made again.
             end_sshd(*self._sshd)
         os._exit(0)
+
+    def _tell_end(self, code: int, wake: int) -> bool:
+        """Tell the server how it ended, now or when it asks; return whether it knows."""
+        lines = self._tail.decode("utf-8", "replace").splitlines()[-LINES:]
+        if self._carriers is not None:
+            self._carriers.close()
+        remove(self._directory, LOCK)
+        left = attempt(leave_word, self._directory, {"ended": code, "lines": lines})
+        heard = self._reporter.say(ended=code)
+        if self._kill_at or not left:
+            return bool(self._kill_at) or heard
+        watched = select.poll()
+        watched.register(wake, select.POLLIN)
+        if heard:
+            watched.register(1, 0)  # which tells when the other end is closed
+        deadline = time.monotonic() + (LOST_WORD_KEPT if code in (UNREACHABLE, REJECTED) else WORD_KEPT)
+        while time.monotonic() < deadline:
+            for descriptor, _ in watched.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+                if descriptor == 1:
+                    watched.unregister(1)
+                    if self._sshd_lives():  # so the server itself hung up, and heard it before
+                        return True
+                elif signal.SIGTERM in os.read(wake, 4096):
+                    return True
+        return False
+
+    def _sshd_lives(self) -> bool:
+        time.sleep(DRAIN)  # a process that ends closes its pipes first
+        pid, begin = self._sshd
+        return not pid or process_of(pid)[2] == begin
 
     def _detach(self) -> None:
         os.setsid()
@@ -271,7 +329,7 @@ class Keeper:
     def _spawn(self) -> tuple[int, int]:
         """Start the launch command; return its output and its process."""
         own = {name: text.replace(PLACE, self._directory) for name, text in self._order["env"].items()}
-        environ = {**os.environ, **own}
+        environ = {**os.environ, **own, MARK: self._directory}
         # The launcher can be imported in whatever way the command wants it.
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (self._package, environ.get("PYTHONPATH"))))
         os.environ["PATH"] = environ.get("PATH", os.defpath)  # where the command is looked for
@@ -313,6 +371,7 @@ class Keeper:
 
     def _pass_on(self, output: int) -> bool:
         data = os.read(output, 65536)
+        self._tail = (self._tail + data)[-TAIL:]
         for target in (self._log, self._listener):
             try:
                 if target >= 0:
@@ -329,16 +388,41 @@ def end(directory: str, grace: float, patience: float) -> bool:
     begin = time.monotonic()
     asked = False
     while has_keeper(directory):
-        if not asked and time.monotonic() - begin >= grace:
+        if not asked and (time.monotonic() - begin >= grace or word_of(directory)):
             send(keeper_of(directory), signal.SIGTERM)
             asked = True
         if time.monotonic() - begin > grace + patience:
             return False
         time.sleep(0.05)
     if os.path.isdir(directory):
-        end_session(keeper_of(directory), os.fsencode(directory))
+        end_marked(directory)
         remove(directory)
     return True
+
+
+def look(directory: str) -> dict[str, Any]:
+    """Return whether a launch is over, and what it left to say of that, which goes once it was asked for."""
+    word = word_of(directory)
+    if word and has_keeper(directory):
+        send(keeper_of(directory), signal.SIGTERM)
+    return {"gone": bool(word) or not has_keeper(directory), **word}
+
+
+def leave_word(directory: str, word: dict[str, Any]) -> None:
+    """Write how a launch ended, all of it at once."""
+    path = os.path.join(directory, WORD)
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        json.dump(word, file)
+    os.rename(f"{path}.new", path)
+
+
+def word_of(directory: str) -> dict[str, Any]:
+    """Return how a launch ended; empty as long as it did not."""
+    try:
+        with open(os.path.join(directory, WORD), encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (OSError, ValueError):
+        return {}
 
 
 def read(directory: str, name: str) -> str:
@@ -396,9 +480,8 @@ def adopt_orphans() -> None:
 def end_children() -> None:
     """Kill all that this process is the parent of, and what then becomes its child."""
     own = os.getpid()
-    for _ in range(100):
-        names = [name for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc") else []
-        children = [int(name) for name in names if process_of(int(name))[1] == own]
+    for _ in range(PASSES):
+        children = [pid for pid in processes() if process_of(pid)[1] == own]
         if not children:
             return
         for pid in children:
@@ -411,25 +494,41 @@ def end_children() -> None:
         time.sleep(0.01)
 
 
-def end_session(leader: int = 0, mark: bytes = b"") -> None:
-    """Kill what is left of a session, by default this process's, but for its leader.
-
-    The number of a leader that is gone may be another's by now: `mark` has to be in the environment then.
-    """
-    leader = leader or os.getpid()
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        if not name.isdigit() or int(name) == leader:
-            continue
+def end_session() -> None:
+    """Kill what is left of this process's session, but for itself."""
+    own = os.getpid()
+    for pid in processes():
         try:
-            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                session = int(file.read().rpartition(")")[2].split()[3])
-            if session != leader:
-                continue
-            with open(f"/proc/{name}/environ", "rb") as environ:
-                if mark in environ.read():
-                    send(int(name), signal.SIGKILL)
+            if pid != own and os.getsid(pid) == own:
+                send(pid, signal.SIGKILL)
         except OSError:  # it ended meanwhile
             continue
+
+
+def end_marked(directory: str) -> None:
+    """Kill what is left of a launch without a keeper, in whatever session it is."""
+    wanted = os.fsencode(f"{MARK}={directory}")
+    for _ in range(PASSES):
+        found = [pid for pid in processes() if wanted in environment_of(pid).split(b"\0")]
+        if not found:
+            return
+        for pid in found:
+            send(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def processes() -> list[int]:
+    """Return all processes, where the system can tell."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc") else []
+
+
+def environment_of(pid: int) -> bytes:
+    """Return the variables of a process; empty if it ended, or is another user's."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environ:
+            return environ.read()
+    except OSError:
+        return b""
 
 
 def find_sshd() -> tuple[int, int]:
@@ -480,22 +579,26 @@ def send(pid: int, signum: int) -> None:
         return
 
 
-def remove(directory: str) -> None:
-    """Remove a directory with all that is in it, as far as that can be done."""
+def remove(directory: str, kept: str = "") -> None:
+    """Remove a directory with all that is in it, or all but one file there, as far as that can be done."""
+    spared = os.path.join(directory, kept)
     for place, directories, files in os.walk(directory, topdown=False):
         for call, names in ((os.unlink, files), (os.rmdir, directories)):
             for name in names:
                 path = os.path.join(place, name)
-                attempt(os.unlink if os.path.islink(path) else call, path)
-    attempt(os.rmdir, directory)
+                if path != spared:
+                    attempt(os.unlink if os.path.islink(path) else call, path)
+    if not kept:
+        attempt(os.rmdir, directory)
 
 
-def attempt(call: Any, *args: Any) -> None:
-    """Do something, if that can be done."""
+def attempt(call: Any, *args: Any) -> bool:
+    """Do something, if that can be done, and return whether it could."""
     try:
         call(*args)
     except OSError:
-        return
+        return False
+    return True
 
 
 def remove_abandoned(base: str) -> None:
@@ -511,6 +614,7 @@ def remove_abandoned(base: str) -> None:
         except OSError:
             continue
         if status.st_uid == os.getuid() and time.time() - status.st_mtime > ABANDONED and not has_keeper(directory):
+            end_marked(directory)
             remove(directory)
 
 

@@ -226,6 +226,11 @@ class Settings(Configurable):
     )
     remote_gss_ssh = _bool("ELYRA_REMOTE_GSS_SSH", "Log in to remote_hosts by Kerberos (GSSAPI).")
     ssh_port = _integer("ELYRA_SSH_PORT", 22, "Port of sshd on remote_hosts for which ~/.ssh/config names none.")
+    ssh_login_limit = _float(
+        "ELYRA_SSH_LOGIN_LIMIT",
+        4.5,
+        "Seconds that a login to a remote host may take, through all hosts between; more for networks that are slow.",
+    )
     ssh_host_key_checking = _text(
         "ELYRA_SSH_HOST_KEY_CHECKING",
         "",

@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import secrets
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.connections import Connection
 from elyra_server.ssh.errors import HostError, SilenceError
 from elyra_server.ssh.hosts import HostChoice, check_algorithm
+from elyra_server.ssh.login import describe_network_error
 from elyra_server.ssh.pack import KERNELSPEC, LAUNCHER, pack
 from elyra_server.ssh.target import find_target
 from elyra_server.ssh.tunnels import Tunnel
@@ -38,6 +40,12 @@ CONNECTION_FILE_MODE = "ELYRA_CONNECTION_FILE_MODE"
 
 LINK_CHECKS = (0.3, 2.0, 8.0, 30.0)
 """When, after a link was lost, the host is asked whether the launcher is still there."""
+
+CONNECT_LIMIT = 3.0
+"""Seconds for a connection to a kernel's port."""
+
+NEXT_QUESTION = 2.0
+"""Seconds between two questions whether a launch is over."""
 
 
 class DistributedProcessProxy(RemoteProcessProxy):
@@ -65,7 +73,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
                 await self._start_patiently(host, kernel_cmd, env, kw.get("cwd"))
                 break
             except HostError as error:
-                if self.launcher.link is not None:  # it was late, but it is there
+                if self._is_there():
                     break
                 problems.append(str(error))
                 await self._leave(host, error)
@@ -77,12 +85,18 @@ class DistributedProcessProxy(RemoteProcessProxy):
 
     async def confirm_remote_startup(self, kernel_cmd: list[str], **kw: Any) -> None:
         """Wait for the launcher's report, its end, or the end of the launch limit."""
-        try:
+        command = self.command
+        if not isinstance(command, RemoteCommand):
             while not await self.receive_connection_info(self.remaining()):
                 self.handle_timeout()
+            return
+        asking = asyncio.ensure_future(self._ask_for_end(command))
+        try:
+            while not await self.receive_connection_info(self.remaining(), asking):
+                self.handle_timeout()
         finally:
-            if isinstance(self.command, RemoteCommand):
-                await self.command.listen_no_more()
+            asking.cancel()
+            await command.listen_no_more()
 
     def handle_timeout(self) -> None:
         """Give the launch up when its time is over."""
@@ -124,8 +138,20 @@ class DistributedProcessProxy(RemoteProcessProxy):
         if self._tunnel is None and not is_ipv4_elsewhere(str(info["ip"])):
             self._tunnel = Tunnel(self._connection)
         if self._tunnel is None:
+            await in_thread(self._check_way, str(info["ip"]), int(info["shell_port"]))
             return info
         return await self._tunnel.reach(info, *getattr(self.command, "relay", ("", 0)))
+
+    def _check_way(self, ip: str, port: int) -> None:
+        """See that the kernel's ports can be connected to: a firewall lets nothing in without a word; blocks."""
+        try:
+            socket.create_connection((ip, port), CONNECT_LIMIT).close()
+        except OSError as error:
+            raise LaunchError(
+                f"Host {self.host}: the kernel runs, but this server cannot connect to its ports there ({ip}:{port} "
+                f"{describe_network_error(error)}). Open the host's ports for this server (port_range limits them), or "
+                "set ELYRA_ENABLE_TUNNELING=True."
+            ) from error
 
     def watch(self) -> None:
         """Ask the host for the cause when the link to the launcher is lost."""
@@ -168,11 +194,19 @@ class DistributedProcessProxy(RemoteProcessProxy):
         try:
             await self._start_on(host, kernel_cmd, env, cwd)
         except SilenceError:
-            if self.launcher.link is not None:
+            if self._is_there():
                 return
             await self._give_back()
             env[TICKET] = self.launcher.renew_ticket()
             await self._start_on(host, kernel_cmd, env, cwd)
+
+    def _is_there(self) -> bool:
+        """Say whether a launch that seemed to fail was just late, or the host's word of it was lost."""
+        if self.launcher.link is None:
+            return False
+        if isinstance(self.command, RemoteCommand):
+            self.command.is_there()
+        return True
 
     async def _start_on(self, host: str, kernel_cmd: list[str], env: dict[str, str], cwd: Any) -> None:
         self.host = host
@@ -304,6 +338,17 @@ class DistributedProcessProxy(RemoteProcessProxy):
         if self._pulls:
             own[CONNECTION_FILE_MODE] = "pull"
         return {**own, LAUNCHER_PATH: f"{PLACE}/{LAUNCHER}"}
+
+    async def _ask_for_end(self, command: RemoteCommand) -> None:
+        """See the end of a launch which nobody tells: there were too many, or the connection was replaced."""
+        await command.deaf.wait()
+        while not command.ended.done():
+            await asyncio.sleep(NEXT_QUESTION)
+            if self.launcher.link is None and await command.gone() and not command.ended.done():
+                raise LaunchError(
+                    f"Host {command.connection.target}: the launch ended without a word: it was killed there, or the "
+                    "host was started anew."
+                )
 
     async def _watch_link(self, command: RemoteCommand) -> None:
         while not self.launcher.gone.is_set():

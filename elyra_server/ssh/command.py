@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from elyra_launcher.landing import PLACE
+from elyra_launcher.landing import PLACE, PREFIX
 from elyra_server.launchers import quote_lines
 from elyra_server.processes import KEPT_LINES, describe_end
 from elyra_server.service import in_thread
 from elyra_server.ssh.connections import Connection
-from elyra_server.ssh.errors import HostError, SilenceError
+from elyra_server.ssh.errors import HostError, SilenceError, WantError
 from elyra_server.ssh.pack import LAUNCHER, Pack
 from elyra_server.ssh.session import Session
 
@@ -46,14 +47,17 @@ class RemoteCommand:
     Attributes
     ----------
     directory : str
-        Where it is on the host.
+        Where it is on the host; empty as long as it is not known to be there.
     relay : (str, int)
         The token and the port of its relay; the port is 0 if it has none.
+    deaf : asyncio.Event
+        Set when neither its output nor its end comes here any more.
     """
 
     def __init__(self, connection: Connection, python: str) -> None:
         self.connection = connection
         self.directory = ""
+        self._name = f"{PREFIX}{secrets.token_hex(8)}"
         self.pid = 0
         self.relay = ("", 0)
         self._python = python
@@ -62,6 +66,7 @@ class RemoteCommand:
         self.ended: asyncio.Future[int] = self._loop.create_future()
         self._arrived: asyncio.Future[None] = self._loop.create_future()
         self._session: Session | None = None
+        self.deaf = asyncio.Event()
 
     @property
     def running(self) -> bool:
@@ -89,6 +94,7 @@ class RemoteCommand:
         order = {
             **order,
             "order": "launch",
+            "name": self._name,
             "files": pack.files,
             "package": f"{PLACE}/{LAUNCHER}",
         }
@@ -104,13 +110,20 @@ class RemoteCommand:
                 lambda line: self._call(self._lines.append, line),
                 lambda outcome: self._call(self._session_over, outcome),
             )
-            self._session.start()
+            try:
+                self._session.start()
+            except RuntimeError as error:
+                raise WantError(error) from error
             try:
                 await self._await_arrival()
             except BaseException:
                 await self.listen_no_more()
                 raise
             await self.connection.listen(self._session)
+
+    def is_there(self) -> None:
+        """Note that it was started: its launcher called in, though the host's word of it did not come."""
+        self.directory = self.directory or self._name
 
     async def _await_arrival(self) -> None:
         deadline = time.monotonic() + ARRIVAL_LIMIT
@@ -140,7 +153,14 @@ class RemoteCommand:
 
     async def gone(self) -> bool | None:
         """Ask the host whether the launch is over; None if it cannot be asked."""
-        gone = (await self._ask({"order": "look", "directory": self.directory})).get("gone")
+        if not self.directory:
+            return None
+        answer = await self._ask({"order": "look", "directory": self.directory})
+        if "ended" in answer and not self.ended.done():
+            self._lines.clear()
+            self._lines.extend(map(str, answer.get("lines", ())))
+            self.ended.set_result(int(answer["ended"]))
+        gone = answer.get("gone")
         return None if gone is None else bool(gone)
 
     async def read(self, name: str) -> str:
@@ -151,7 +171,7 @@ class RemoteCommand:
         HostError
             If it cannot be had.
         """
-        answer = await self._ask({"order": "read", "directory": self.directory, "name": name})
+        answer = await self._ask({"order": "read", "directory": self.directory, "file": name})
         if "content" not in answer:
             why = answer.get("failed", "it cannot be asked")
             raise HostError(f"Host {self.connection.target}: the connection file was not fetched: {why}.")
@@ -202,8 +222,9 @@ class RemoteCommand:
 
         try:
             return await asyncio.wait_for(ask(), END_LIMIT)
-        except (HostError, asyncio.TimeoutError) as error:
-            log.warning("Host %s cannot be asked about a launch: %s", self.connection.target, error or "no answer")
+        except (HostError, asyncio.TimeoutError, OSError, RuntimeError) as error:
+            why = str(error) or "no answer"
+            log.warning("Host %s cannot be asked about a launch: %s", self.connection.target, why)
             return {}
 
     def _call(self, function: Callable[..., Any], *args: Any) -> None:
@@ -225,7 +246,8 @@ class RemoteCommand:
             self.ended.set_result(int(news["ended"]))
 
     def _session_over(self, outcome: int | Exception | None) -> None:
-        """Note the end of the session: of no importance once the launch command was started."""
+        """Note the end of the session; once the launch command was started, the host has to be asked for its end."""
+        self.deaf.set()
         target = self.connection.target
         if isinstance(outcome, Exception):
             self._fail(

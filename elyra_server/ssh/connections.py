@@ -15,13 +15,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import paramiko
 
 from elyra_server.service import in_thread
-from elyra_server.ssh.errors import HostError
-from elyra_server.ssh.login import LIMIT, Login
+from elyra_server.ssh.errors import HostError, WantError
+from elyra_server.ssh.login import Login
 from elyra_server.ssh.session import ANSWER_LIMIT, Session
 from elyra_server.ssh.target import Target
 
@@ -40,10 +40,23 @@ PULSE = 2.0
 SILENT = 5.0
 """Seconds without an answer after which it is logged in to anew."""
 
+BROKEN = (paramiko.SSHException, OSError, EOFError)
+
 LOOK = 0.5
 NEXT_LOGIN = 0.5
 
+RETURNS = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0, 60.0)
+"""Pauses between the logins to a host where a dead connection was left."""
+
 log = logging.getLogger("elyra.ssh")
+
+
+class Sshd(NamedTuple):
+    """The process of sshd that a connection has on its host, which has this Python to end it."""
+
+    python: str
+    pid: int
+    begin: int
 
 
 class Pulse(threading.Thread):
@@ -74,7 +87,7 @@ class Pulse(threading.Thread):
         while not self._over.wait(PULSE) and self._transport.is_active():
             with self._asking:
                 self._asked = time.monotonic()
-                with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+                with contextlib.suppress(*BROKEN):
                     # Whatever the answer is: also a refusal is one.
                     self._transport.global_request("keepalive@openssh.com", wait=True)
                 self._asked = 0.0
@@ -96,6 +109,9 @@ class Connection:
     """
 
     _all: ClassVar[dict[Target, Connection]] = {}
+    _left: ClassVar[dict[Target, list[Sshd]]] = {}
+    """The sshd of connections whose end the host was not told: it may wait for them for hours."""
+    _tasks: ClassVar[set[asyncio.Task[None]]] = set()
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -113,8 +129,7 @@ class Connection:
         self._problem = ""
         self._failure: tuple[HostError | None, float] = None, 0.0
         # What has to go when this connection gets a successor.
-        self._python = ""
-        self._sshd = (0, 0)
+        self._sshd = Sshd("", 0, 0)
 
     @classmethod
     def acquire(cls, target: Target) -> Connection:
@@ -135,6 +150,11 @@ class Connection:
     @classmethod
     async def close_all(cls) -> None:
         """Close all connections, at the end of the process."""
+        tasks = list(cls._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        cls._left.clear()
         for connection in list(cls._all.values()):
             await connection._close()
         cls._all.clear()
@@ -159,7 +179,7 @@ class Connection:
         """
         if self.silent:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._awake.wait(), LIMIT)
+                await asyncio.wait_for(self._awake.wait(), self.target.login_limit)
             if self.silent:
                 raise HostError(self._problem or f"Host {self.target}: it does not answer.")
         asked = time.monotonic()
@@ -202,7 +222,7 @@ class Connection:
     def serves(self, transport: Any, python: str, sshd: Any) -> None:
         """Note which process of sshd a connection has on the host."""
         if transport is self._transport and isinstance(sshd, list) and len(sshd) == 2:
-            self._python, self._sshd = python, (int(sshd[0]), int(sshd[1]))
+            self._sshd = Sshd(python, int(sshd[0]), int(sshd[1]))
 
     async def listen(self, session: Session) -> None:
         """Keep a session for the output of a launch that began; one that is too many takes the place of the oldest."""
@@ -223,17 +243,52 @@ class Connection:
         self._idle = None
         if Connection._all.get(self.target) is self:
             del Connection._all[self.target]
-        task = asyncio.get_running_loop().create_task(self._close())
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task = asyncio.get_running_loop().create_task(self._part())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _part(self) -> None:
+        """Close the connection, and see that the host does so, too: what it is told during an outage may not arrive."""
+        told = await self._hears()
+        await self._close()
+        if told or not self._sshd.pid:
+            return
+        Connection._left.setdefault(self.target, []).append(self._sshd)
+        for pause in RETURNS:
+            await asyncio.sleep(pause)
+            if self.target not in Connection._left:
+                return  # a launch came first
+            connection = Connection.acquire(self.target)
+            try:
+                await connection.transport()  # which ends what was left there
+            except HostError as error:
+                log.debug("%s", error)
+            finally:
+                connection.release()
+        Connection._left.pop(self.target, None)
+
+    async def _hears(self) -> bool:
+        """Return whether the host learns of the end of the connection, or knows of it."""
+        transport = self._transport
+        if transport is None or self.silent:
+            return False
+        if transport.is_active():
+            try:
+                await self.ask(transport.global_request, "keepalive@openssh.com", None, True)
+            except (HostError, *BROKEN):
+                return False
+        return transport.is_active() or isinstance(transport.get_exception(), EOFError)
 
     def _uses(self, transport: Any) -> bool:
         return self.open and self._transport is transport
 
     async def _log_in(self, login: Login) -> paramiko.Transport:
         try:
-            return await asyncio.wait_for(in_thread(login.run), LIMIT)
+            return await asyncio.wait_for(in_thread(login.run), self.target.login_limit)
         except asyncio.TimeoutError as error:
             raise login.too_late() from error
+        except RuntimeError as error:
+            raise WantError(error) from error
 
     async def _use(self, transport: paramiko.Transport) -> None:
         """Let a new connection be this one's, once nothing is left on the host of the one before."""
@@ -245,9 +300,19 @@ class Connection:
         log.info("Connected to host %s", self.target)
 
     async def _succeed(self, transport: paramiko.Transport) -> None:
-        """End the sshd of the last connection: it may learn late that nobody is there, and has our ports."""
-        if not self._sshd[0]:
-            return
+        """End the sshd of connections before: it may learn late that nobody is there, and has our ports."""
+        before, self._sshd = [*Connection._left.pop(self.target, []), self._sshd], Sshd("", 0, 0)
+        for sshd in before:
+            if not sshd.pid:
+                continue
+            news = await self._end_sshd(transport, sshd)
+            if not news.get("gone"):
+                log.warning("Host %s: an ssh connection that is dead may be left there for a while.", self.target)
+            own = news.get("sshd")
+            if isinstance(own, list) and len(own) == 2:
+                self._sshd = Sshd(sshd.python, int(own[0]), int(own[1]))
+
+    async def _end_sshd(self, transport: paramiko.Transport, sshd: Sshd) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[dict[str, Any]] = loop.create_future()
 
@@ -257,25 +322,20 @@ class Connection:
 
         session = Session(
             transport,
-            self._python,
-            {"order": "succeed", "sshd": self._sshd},
+            sshd.python,
+            {"order": "succeed", "sshd": [sshd.pid, sshd.begin]},
             b"",
             lambda news: _call(loop, settle, news),
             lambda line: None,
             lambda outcome: _call(loop, settle, {}),
         )
-        session.start()
         try:
-            news = await asyncio.wait_for(answer, ANSWER_LIMIT)
-        except asyncio.TimeoutError:
-            news = {}
-        await in_thread(session.close)
-        if not news.get("gone"):
-            log.warning("Host %s: an ssh connection that is dead may be left there for a while.", self.target)
-        self._sshd = (0, 0)
-        sshd = news.get("sshd")
-        if isinstance(sshd, list) and len(sshd) == 2:
-            self._sshd = (int(sshd[0]), int(sshd[1]))
+            session.start()
+            return await asyncio.wait_for(answer, ANSWER_LIMIT)
+        except (asyncio.TimeoutError, RuntimeError):
+            return {}
+        finally:
+            await in_thread(session.close)
 
     async def _watch(self, transport: paramiko.Transport) -> None:
         """See that the host answers, as long as this is the connection to it."""

@@ -24,3 +24,14 @@ class HostError(LaunchError):
 
 class SilenceError(HostError):
     """The host stopped to answer in the middle of something; it may be back in a moment."""
+
+
+class WantError(HostError):
+    """The server itself has no thread left for it; no host is to blame."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"This server cannot start kernels by ssh now: {error}. Let it have more threads (ulimit -u, TasksMax of "
+            "its service), or fewer kernels.",
+            lasting=False,
+        )

@@ -1,6 +1,6 @@
 """Log in to a host: network, host key, proof of who we are; every failure with its own words.
 
-All of this blocks, so it runs in threads, and has to be over within LIMIT.
+All of this blocks, so it runs in threads, and has to be over within a limit.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ import contextlib
 import errno
 import logging
 import os
+import random
 import socket
+import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar, cast
 
 import paramiko
 
@@ -22,11 +25,18 @@ from elyra_server.ssh.keyfiles import public_key
 from elyra_server.ssh.knownhosts import fingerprint
 from elyra_server.ssh.proxycommand import ProxyCommand
 from elyra_server.ssh.target import Target
+from elyra_server.ssh.transport import Transport
 
-LIMIT = 4.5
-"""Seconds from the first packet to the login."""
+T = TypeVar("T")
 
-CONNECT_LIMIT = 3.0
+SHARE = 2 / 3
+"""Of the time for a login: what it may take until the host greets."""
+
+UNFINISHED = 4
+"""How many logins to a host there are at a time: sshd hangs up when there are many (MaxStartups)."""
+
+PAUSE = (0.2, 0.5)
+"""Seconds before the next try where a host hung up."""
 
 DEAD_AFTER = 90.0
 """Seconds without an answer after which a connection is broken: longer than an outage that it should outlive."""
@@ -43,7 +53,13 @@ EXPECTED = (OSError, EOFError, paramiko.SSHException)
 PARAMIKO_LOG = "elyra.ssh.paramiko"
 logging.getLogger(PARAMIKO_LOG).setLevel(logging.CRITICAL)
 
+_turns: dict[tuple[str, int], threading.BoundedSemaphore] = {}
+
 log = logging.getLogger("elyra.ssh")
+
+
+class HungUpError(HostError):
+    """A host hung up before its greeting; it may have been busy."""
 
 
 class Login:
@@ -58,7 +74,9 @@ class Login:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.phase = "has not begun"
-        self._deadline = time.monotonic() + LIMIT
+        self._limit = target.login_limit
+        self._deadline = time.monotonic() + self._limit
+        self._given_up = threading.Event()
         self._opened: list[Any] = []
         self._command: ProxyCommand | None = None
 
@@ -71,7 +89,10 @@ class Login:
             The text is the cause, and what to do.
         """
         try:
-            return self._log_in(self.target)
+            transport = self._log_in(self.target)
+            if self._given_up.is_set():
+                raise self.too_late()
+            return transport
         except BaseException as error:
             self.give_up()
             if isinstance(error, HostError) or not isinstance(error, Exception):
@@ -81,7 +102,8 @@ class Login:
             raise HostError(f"Host {self.target}: the login failed ({describe(error)}); {self.phase}.") from error
 
     def give_up(self) -> None:
-        """Close what was opened; whoever still waits for it fails."""
+        """Close what was opened, and what will be; whoever still waits for it fails."""
+        self._given_up.set()
         for each in reversed(self._opened):
             with contextlib.suppress(OSError, EOFError):
                 each.close()
@@ -89,29 +111,59 @@ class Login:
     def too_late(self) -> HostError:
         """Return the error for an attempt that took too long."""
         return HostError(
-            f"Host {self.target}: no login within {LIMIT:g} s; {self.phase}. "
-            "Check that the host is up, and that nothing between holds up ssh."
+            f"Host {self.target}: no login within {self._limit:g} s; {self.phase}. Check that the host is up, and that "
+            "nothing between holds up ssh. Where it is just slow, raise ELYRA_SSH_LOGIN_LIMIT."
         )
 
-    def _left(self, limit: float = LIMIT) -> float:
-        return max(min(self._deadline - time.monotonic(), limit), 0.05)
+    def _left(self) -> float:
+        return max(self._deadline - time.monotonic(), 0.05)
+
+    def _keep(self, opened: T) -> T:
+        """Note what was opened; it is closed with the rest, or at once if that was closed meanwhile."""
+        self._opened.append(opened)
+        if self._given_up.is_set():
+            raise self.too_late()
+        return opened
 
     def _log_in(self, target: Target) -> paramiko.Transport:
-        transport = self._handshake(target, self._connect(target))
-        self.phase = f"{target.hostname} has hung up before the login"
-        check_host_key(target, transport.get_remote_server_key())
-        self.phase = f"{target.hostname} does not answer to the login as {target.user}"
-        transport.auth_timeout = self._left()
-        authenticate(transport, target)
+        way = self._log_in(target.jump) if target.jump is not None and not target.proxy_command else None
+        with self._turn(target):
+            transport = self._greeted(target, way)
+            self.phase = f"{target.hostname} has hung up before the login"
+            check_host_key(target, transport.get_remote_server_key())
+            self.phase = f"{target.hostname} does not answer to the login as {target.user}"
+            transport.auth_timeout = self._left()
+            authenticate(transport, target)
         return transport
+
+    @contextlib.contextmanager
+    def _turn(self, target: Target) -> Iterator[None]:
+        """Wait until few others are about to log in to that host."""
+        self.phase = f"many others log in to {target.hostname}, which takes long"
+        turn = _turns.setdefault((target.hostname, target.port), threading.BoundedSemaphore(UNFINISHED))
+        if not turn.acquire(timeout=self._left()):
+            raise self.too_late()
+        try:
+            yield
+        finally:
+            turn.release()
+
+    def _greeted(self, target: Target, way: paramiko.Transport | None) -> paramiko.Transport:
+        """Return a connection to a host that greeted; one that hangs up may have been busy, and is tried again."""
+        while True:
+            try:
+                return self._handshake(target, self._connect(target, way))
+            except HungUpError:
+                if self._left() < (1 - SHARE) * self._limit or self._given_up.wait(random.uniform(*PAUSE)):
+                    raise
 
     # -- the network
 
-    def _connect(self, target: Target) -> Any:
+    def _connect(self, target: Target, way: paramiko.Transport | None) -> Any:
         if target.proxy_command:
             return self._connect_by_command(target)
-        if target.jump is not None:
-            return self._connect_through(target, target.jump)
+        if way is not None:
+            return self._connect_through(target, way)
         self.phase = f"the name {target.hostname} is not resolved"
         try:
             found = socket.getaddrinfo(target.hostname, target.port, type=socket.SOCK_STREAM)
@@ -122,13 +174,12 @@ class Login:
             ) from error
         self.phase = f"{target.hostname} does not answer"
         problems = {}
-        deadline = time.monotonic() + CONNECT_LIMIT
+        deadline = min(time.monotonic() + SHARE * self._limit, self._deadline)
         for number, (family, kind, protocol, _, address) in enumerate(found):
             # What is left is shared by the addresses that are left.
             seconds = max((deadline - time.monotonic()) / (len(found) - number), 0.1)
             try:
-                sock = socket.socket(family, kind, protocol)
-                self._opened.append(sock)
+                sock = self._keep(socket.socket(family, kind, protocol))
                 sock.settimeout(seconds)
                 sock.connect(address)
             except OSError as error:
@@ -147,25 +198,25 @@ class Login:
             raise HostError(
                 f"Host {target}: its ProxyCommand in ~/.ssh/config cannot be run: {describe(error)}."
             ) from error
-        self._opened.append(self._command)
-        return self._command.sock
+        return self._keep(self._command).sock
 
-    def _connect_through(self, target: Target, jump: Target) -> Any:
-        transport = self._log_in(jump)
-        self.phase = f"{jump.hostname} has not reached {target.hostname}"
+    def _connect_through(self, target: Target, way: paramiko.Transport) -> Any:
+        assert target.jump is not None
+        self.phase = f"{target.jump.hostname} has not reached {target.hostname}"
         try:
-            return transport.open_channel("direct-tcpip", (target.hostname, target.port), ("127.0.0.1", 0), timeout=3.0)
+            place, limit = (target.hostname, target.port), SHARE * self._limit
+            return way.open_channel("direct-tcpip", place, ("127.0.0.1", 0), timeout=limit)
         except EXPECTED as error:
             raise HostError(
-                f"Host {target}: it cannot be reached through {jump} ({describe(error)}). "
+                f"Host {target}: it cannot be reached through {target.jump} ({describe(error)}). "
                 "Check ProxyJump in ~/.ssh/config."
             ) from error
 
     def _handshake(self, target: Target, sock: Any) -> paramiko.Transport:
         self.phase = f"{target.hostname} is connected, but sends no ssh greeting"
+        transport: Any = None
         try:
-            transport = paramiko.Transport(sock)
-            self._opened.append(transport)
+            transport = self._keep(Transport(sock))
             transport.set_log_channel(PARAMIKO_LOG)
             transport.daemon = True
             transport.banner_timeout = transport.handshake_timeout = self._left()
@@ -174,14 +225,24 @@ class Login:
             if not transport.initial_kex_done:  # that call just returns when its time is over
                 raise self.too_late()
         except EXPECTED as error:
+            if self._given_up.is_set():
+                raise self.too_late() from error
             end = self._command.describe_end() if self._command is not None and target.proxy_command else ""
             if end:
                 raise HostError(f"Host {target}: its ProxyCommand in ~/.ssh/config does not reach it: {end}") from error
+            if transport is not None and not transport.remote_version and time.monotonic() < self._deadline:
+                transport.close()
+                raise HungUpError(
+                    f"Host {target}: there is no ssh server that this server can talk to (it hung up without a word). "
+                    "Check the port (ELYRA_SSH_PORT, Port in ~/.ssh/config), and where many log in at the same time, "
+                    "MaxStartups in its sshd_config.",
+                    lasting=False,
+                ) from error
             raise HostError(
                 f"Host {target}: there is no ssh server that this server can talk to ({describe(error)}). "
                 "Check the port (ELYRA_SSH_PORT, Port in ~/.ssh/config)."
             ) from error
-        return transport
+        return cast(paramiko.Transport, transport)
 
 
 def describe(error: BaseException) -> str:
@@ -207,17 +268,20 @@ def tune(sock: socket.socket) -> None:
 
 def describe_network_errors(problems: dict[str, OSError]) -> str:
     """Return why none of a host's addresses could be connected, and what to do."""
-    texts = []
+    texts = [f"{address} {describe_network_error(error)}" for address, error in problems.items()]
     advice = "Check that the host is up, and the network and firewalls between."
-    for address, error in problems.items():
-        if isinstance(error, TimeoutError) or error.errno in (errno.ETIMEDOUT, errno.EAGAIN):
-            texts.append(f"{address} does not answer")
-        elif error.errno == errno.ECONNREFUSED:
-            texts.append(f"{address} refuses the connection")
-            advice = "Check that sshd runs there, and its port (ELYRA_SSH_PORT, Port in ~/.ssh/config)."
-        else:
-            texts.append(f"{address} cannot be reached ({error.strerror or error})")
+    if any(error.errno == errno.ECONNREFUSED for error in problems.values()):
+        advice = "Check that sshd runs there, and its port (ELYRA_SSH_PORT, Port in ~/.ssh/config)."
     return f"{'; '.join(texts)}. {advice}"
+
+
+def describe_network_error(error: OSError) -> str:
+    """Return what an address does that cannot be connected."""
+    if isinstance(error, TimeoutError) or error.errno in (errno.ETIMEDOUT, errno.EAGAIN):
+        return "does not answer"
+    if error.errno == errno.ECONNREFUSED:
+        return "refuses the connection"
+    return f"cannot be reached ({error.strerror or error})"
 
 
 # -- who we are
@@ -317,4 +381,4 @@ def _agent_keys() -> list[Any]:
         return []
 
 
-__all__ = ["LIMIT", "Login", "authenticate"]
+__all__ = ["Login", "authenticate"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import py_compile
 import tempfile
@@ -42,8 +43,9 @@ class Pack:
     content: bytes
 
 
+@functools.cache
 def landing_source() -> bytes:
-    """Return the text of the module that unpacks it."""
+    """Return the text of the module that unpacks it; read once, by the first `pack`."""
     return (launcher_directory() / PACKAGE / "landing.py").read_bytes()
 
 
@@ -62,6 +64,7 @@ def pack(resource_dir: str) -> Pack:
     """
     with _guard:
         try:
+            landing_source()
             found = _files(Path(resource_dir)) if resource_dir else {}
             looks = _look(found)
             known = _packs.get(resource_dir)

@@ -57,6 +57,8 @@ class Target:
         The host's name in its principal, ``host/...``.
     gss_delegates : bool
         Whether the host gets the ticket, to use it there.
+    login_limit : float
+        Seconds from the first packet to the login.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Target:
     gss: bool = False
     gss_name: str = ""
     gss_delegates: bool = False
+    login_limit: float = 4.5
 
     def __str__(self) -> str:
         where = self.hostname if self.hostname == self.name else f"{self.name} = {self.hostname}"
@@ -145,6 +148,7 @@ def _target(
         gss=settings.remote_gss_ssh or _is_set(options, "gssapiauthentication"),
         gss_name=options.get("gssapiserveridentity") or _gss_name(hostname, name),
         gss_delegates=_is_set(options, "gssapidelegatecredentials"),
+        login_limit=settings.ssh_login_limit,
     )
 
 

@@ -32,7 +32,7 @@ def test_nothing_of_a_launch_is_visible_on_the_host(start, server, w1):
     assert "open sesame" not in lines
     assert "ticket" not in lines.lower()
     # Where it was unpacked nobody else can look.
-    (place,) = w1.run("sh", "-c", "stat -c %a:%n /tmp/*").split()
+    (place,) = w1.run("sh", "-c", "stat -c %a:%n /tmp/elyra-*").split()
     assert re.fullmatch(r"1?700:/tmp/elyra-landing-\w+", place)
     variables = kernel.value("import os; print(*os.environ)")
     assert "TICKET" not in variables
@@ -110,6 +110,17 @@ def test_a_keeper_that_is_killed_takes_its_kernel_along(start, w1):
     launcher = kernel.value("import os; print(os.getppid())")
     keeper = w1.run("ps", "-o", "ppid=", launcher).strip()
     w1.run("kill", "-KILL", keeper)
+    until(lambda: kernel.get()["execution_state"] == "dead")
+    kernel.delete()
+    assert nothing_left(w1)
+
+
+def test_what_a_cell_started_ends_also_where_nobody_is_left_to_end_it(start, w1):
+    kernel = start("w1")
+    kernel.value("import os, subprocess; subprocess.Popen(['sleep', '4243'], start_new_session=True).pid")
+    kernel.value("subprocess.Popen(['sleep', '4244']).pid")
+    launcher = kernel.value("print(os.getppid())")
+    w1.run("kill", "-KILL", w1.run("ps", "-o", "ppid=", launcher).strip(), launcher)
     until(lambda: kernel.get()["execution_state"] == "dead")
     kernel.delete()
     assert nothing_left(w1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,12 @@ from client import Kernel, RequestError, request
 from front import Front, nothing_left, until
 
 NAMES = ("plain", "tunnel")
+LOST = """
+table inet lost {{
+    chain input {{ type filter hook input priority -20; tcp sport {0} drop; }}
+    chain output {{ type filter hook output priority -20; tcp dport {0} drop; }}
+}}
+"""
 LOSS = """
 table inet loss {
     chain input { type filter hook input priority -20; numgen random mod 100 < 8 drop; }
@@ -171,6 +178,35 @@ def test_no_launch_during_an_outage_and_one_after_it(faulty, when, w2, w3):
         assert nothing_left(host)
 
 
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_connection_that_is_closed_during_an_outage_is_closed_on_the_host(faulty, when, w2):
+    """Without a launch that comes after it. What TCP says of the old connection is lost, as after a long outage."""
+    clean(w2)
+    kernel = Kernel(faulty, "plain")
+    (port,) = ports_towards(faulty, w2)
+    if when == "before":
+        kernel.delete()
+        assert nothing_left(w2)
+        assert w2.sessions() == 1  # which is kept for a while
+    w2.cut()
+    try:
+        if when == "during":
+            kernel.delete()
+        until(lambda: port not in ports_towards(faulty, w2), 60)
+        w2._nft(LOST.format(port))
+        w2.restore()
+        clean(w2)
+    finally:
+        w2._nft("table inet cut\ndelete table inet cut\ntable inet lost\ndelete table inet lost\n")
+
+
+def ports_towards(server, host):
+    """Return the local ports of a server's connections to a host's sshd."""
+    found = psutil.Process(server.process.pid).net_connections("tcp4")
+    wanted = [each for each in found if each.raddr and each.raddr == (host.address, host.port)]
+    return [each.laddr.port for each in wanted if each.status == psutil.CONN_ESTABLISHED]
+
+
 @pytest.mark.parametrize("who", ["launcher", "keeper"])
 def test_who_is_killed_on_the_host_is_named(pair, who, w2, w3):
     words = {"launcher": "ended without a word: it was killed there", "keeper": "the process that started the launcher"}
@@ -198,6 +234,24 @@ def answers(kernel):
         return kernel.value("print('yes')", 3.0) == "yes"
     except TimeoutError:
         return False
+
+
+def test_a_host_s_word_of_a_launch_that_is_lost(faulty, w2):
+    """Its kernel is as good as any, also when its link is lost later."""
+    wrapper = w2.directory / "speechless"
+    wrapper.write_text(f'#!/bin/sh\n{sys.executable} "$@" | cat >/dev/null\n')
+    wrapper.chmod(0o755)
+    faulty.add("speechless", remote_hosts="w2", python=str(wrapper))
+    kernel = Kernel(faulty, "speechless")
+    w2.cut(spared=[w2.port])
+    try:
+        time.sleep(20)  # it is noticed, and the host is asked three times
+        assert kernel.get()["execution_state"] != "dead"
+    finally:
+        w2.restore()
+    works(kernel)
+    kernel.delete()
+    assert nothing_left(w2)
 
 
 def test_an_sshd_that_hangs_gets_a_successor(pair, w2, w3):

@@ -35,6 +35,20 @@ def test_a_host_without_a_way_back_is_told_so(server, shut):
     assert nothing_left(shut)
 
 
+def test_a_host_that_lets_no_one_in_to_the_kernel_is_told_so(server, w3):
+    """Its launcher calls in all the same."""
+    w3.filter(out=True)
+    try:
+        error, seconds = server.fail("w3")
+    finally:
+        w3.unfilter()
+    assert "this server cannot connect to its ports there (" in error.message
+    assert "does not answer" in error.message
+    assert "ELYRA_ENABLE_TUNNELING=True" in error.message
+    assert seconds < 30
+    assert nothing_left(w3)
+
+
 def test_through_ssh_alone(server, start, shut):
     server.add("tunnel", remote_hosts="w3", enable_tunneling=True)
     start("tunnel").delete()
@@ -126,8 +140,8 @@ def test_an_outage_beyond_the_lease_ends_the_kernel_on_its_own(hosts, tmp_path, 
         for host in (w1, w2):
             host.cut()
         try:
-            assert nothing_left(w1)
-            assert nothing_left(w2)
+            assert nothing_left(w1, limit=40)
+            assert nothing_left(w2, limit=40)
             for kernel, host in zip(kernels, (w1, w2), strict=True):
                 until(lambda kernel=kernel: kernel.get()["execution_state"] == "dead")
                 reason = kernel.get()["reason"]
