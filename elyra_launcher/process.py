@@ -14,7 +14,7 @@ from .errors import KernelStartError, LauncherError
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
-    from typing import Callable, Sequence
+    from typing import Any, Callable, Sequence
 
     from .eventloop import Loop
 
@@ -231,16 +231,18 @@ def _kill_group(group: int) -> None:
 
 def hold_signals() -> None:
     """Let signals that end this process wait, until `release_signals`: a kernel has to be ended first."""
-    import signal
-
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    _mask("SIG_BLOCK")
 
 
 def release_signals() -> None:
     """Take the signals that wait, and those to come."""
-    import signal
+    _mask("SIG_UNBLOCK")
 
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+def _mask(how: str) -> None:
+    # What module `signal` is made of: its own import would take longer than all else here.
+    signal: Any = __import__("_signal")
+    signal.pthread_sigmask(getattr(signal, how), (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
 def restore_signals() -> None:
