@@ -69,7 +69,7 @@ class Kernel:
 
     starts_before_spark = False
     """Whether the kernel can start before the Spark driver, where the launcher does. It then finds in
-    ``ELYRA_SPARK_FD`` a descriptor, from which it reads the port and the secret of the driver's
+    ``JPY_SPARK_FD`` a descriptor, from which it reads the port and the secret of the driver's
     gateway, in one line, when it needs Spark."""
 
     ends_with_driver = False

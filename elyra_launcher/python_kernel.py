@@ -31,7 +31,7 @@ def main() -> None:
     from .process import end_with_parent
 
     end_with_parent(int(os.environ["JPY_PARENT_PID"]))
-    if spark_mode != "none" or "PYSPARK_GATEWAY_PORT" in os.environ or "ELYRA_SPARK_FD" in os.environ:
+    if spark_mode != "none" or "PYSPARK_GATEWAY_PORT" in os.environ or "JPY_SPARK_FD" in os.environ:
         from .spark_session import install
 
         install(app, spark_mode)

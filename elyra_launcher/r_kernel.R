@@ -67,7 +67,7 @@ unescape <- function(value) gsub("\\\\", "\\", gsub("\\n", "\n", value, fixed = 
 driver <- NULL
 
 await_driver_later <- function() {
-  driver <<- fifo(paste0("/dev/fd/", Sys.getenv("ELYRA_SPARK_FD")), "r", blocking = FALSE)
+  driver <<- fifo(paste0("/dev/fd/", Sys.getenv("JPY_SPARK_FD")), "r", blocking = FALSE)
 }
 
 # Meets the driver if it is there.
@@ -293,7 +293,7 @@ renew_connection <- function() {
 
 # -- The kernel
 
-early <- nzchar(Sys.getenv("ELYRA_SPARK_FD"))
+early <- nzchar(Sys.getenv("JPY_SPARK_FD"))
 under_spark <- early || nzchar(Sys.getenv("PYSPARK_GATEWAY_PORT"))
 trouble <- ""
 unusable <- "Spark cannot be used from R:"

@@ -9,7 +9,7 @@ import select
 import sys
 import threading
 
-DESCRIPTOR = "ELYRA_SPARK_FD"
+DESCRIPTOR = "JPY_SPARK_FD"
 VARIABLES = ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
 
 #: Seconds of waiting after which the user is told.

@@ -1,6 +1,7 @@
 """For all tests: nothing may be skipped, and nothing of the developer's own Jupyter is seen."""
 
 import os
+import signal
 
 import pytest
 from jupyter_client.channels import HBChannel
@@ -10,6 +11,11 @@ from demo.server import without_jupyter
 for name in set(os.environ) - set(without_jupyter(os.environ)) - {"ELYRA_BUILD_DIR", "PYTHONUNBUFFERED"}:
     del os.environ[name]
 os.environ["ELYRA_RESPONSE_IP"] = "127.0.0.1"
+
+# In the background of a shell, or by nohup, they would be ignored, and by all that the tests start.
+for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(signum) is signal.SIG_IGN:
+        signal.signal(signum, handler)
 
 # Seconds. By itself it is one, too little where others keep both cores busy: wait_for_ready() gives up then.
 HBChannel.time_to_dead = 30.0
