@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -149,21 +150,26 @@ class Submitter:
 
     async def _live(self) -> None:
         try:
-            self.directory = Path(await in_thread(tempfile.mkdtemp, None, "submitter-", shipping.private_directory()))
-            self._process = process = self._start(self.directory)
+            directory = Path(await in_thread(tempfile.mkdtemp, None, "submitter-", shipping.private_directory()))
+            if self.stopped:
+                return
+            self.directory, self._process = directory, self._start(directory)
         except OSError as error:
-            log.warning("The warm submitter cannot be started: %s", error)
+            log.warning("A warm submitter cannot be started: %s", error)
             return
+        await self._see_end(self._process)
+        await in_thread(shutil.rmtree, directory, ignore_errors=True)  # it does so itself, unless it was killed
+
+    async def _see_end(self, process: subprocess.Popen[bytes]) -> None:
         reports = asyncio.create_task(self._follow(process.stdout, self._note))
         words = asyncio.create_task(self._follow(process.stderr, self._note_words))
         try:
             code = await process_end(process)
-            await asyncio.wait({reports, words}, timeout=1.0)
-            if not (self.stopped or self.stale):
-                log.warning("A warm submitter %s. Launches go by spark-submit. %s", describe_end(code), self._words)
         finally:
             self._hang_up(process)
             await asyncio.wait({reports, words}, timeout=1.0)
+        if not (self.stopped or self.stale):
+            log.warning("A warm submitter %s. Launches go by spark-submit. %s", describe_end(code), self._words)
 
     def _start(self, directory: Path) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-I", "-c", RUN, str(ROOT), str(directory)]

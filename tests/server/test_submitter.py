@@ -332,11 +332,20 @@ async def test_one_that_is_worn_is_used_until_another_is_ready(make_pool, monkey
     await wait_until(lambda: len(submitters._all) <= 2)
 
 
-async def test_one_that_died_is_replaced_at_once(make_pool):
+async def test_one_that_died_is_replaced_at_once_and_leaves_nothing(make_pool):
     pool = make_pool()
     first = await ready(pool, SPARK_HOME="a")
     next(iter(pool._all))._process.kill()
     await wait_until(lambda: pool.find({"SPARK_HOME": "a"}) not in (first, None))
+    assert not first.parent.exists()
+
+
+async def test_one_that_makes_room_before_it_has_started_ends_too(make_pool):
+    pool = make_pool(warm_submitter_limit=1)
+    for name in "abc":
+        pool.start({"SPARK_HOME": name})
+    await ready(pool, SPARK_HOME="c")
+    await wait_until(lambda: len(pool._all) == 1)
 
 
 def test_the_jvms_environment_has_nothing_of_the_launch():
