@@ -42,6 +42,13 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
         if getattr(self.kernel_manager, "execution_state", None) == "dead":
             raise web.HTTPError(410, f"The kernel is dead. {self.kernel_manager.reason}".replace("%", "%%"))
         await self._base.prepare(self)
+        self._note_answer()
+
+    def _note_answer(self) -> None:
+        """Note that a kernel that just started answers: Jupyter looks every 50 ms whether it heard so on iopub."""
+        info = self._kernel_info_future
+        if self.kernel_manager.execution_state == "starting" and info.done() and info.result():
+            self.kernel_manager.execution_state = "idle"
 
     def connect(self) -> Any:
         """Connect the websocket to the kernel."""
