@@ -20,14 +20,17 @@ LIMIT = 30.0
 
 def measure(runs: int, server: Server) -> Iterator[Figure]:
     """Yield how much later than without Elyra it is, as the figures come."""
-    for name, target, ours, direct in (
-        ("DELETE of python_local, to its answer, later than by SIGTERM", 100, deleted, terminated),
-        ("DELETE of python_local, to the end of its processes, later than by SIGTERM", 100, delete_seen, terminated),
-        ("shutdown_request to python_local, to its process's end, later than to a bare one", 100, told, bare_told),
+    answers, ends, requests, signals, messages = interleaved(
+        runs, lambda: deleted(server), lambda: delete_seen(server), lambda: told(server), terminated, bare_told
+    )
+    for name, values, floors in (
+        ("DELETE of python_local, to its answer, later than by SIGTERM", answers, signals),
+        ("DELETE of python_local, to its answer, later than by a shutdown_request", answers, messages),
+        ("DELETE of python_local, to the end of its processes, later than by a shutdown_request", ends, messages),
+        ("shutdown_request to python_local, to its process's end, later than to a bare one", requests, messages),
     ):
-        values, floors = interleaved(runs, lambda ours=ours: ours(server), direct)
         later = [(value - floor) * 1000 for value, floor in zip(values, floors, strict=True)]
-        yield figure(name, "ms", later, None, target)
+        yield figure(name, "ms", later, None, 100)
 
 
 def deleted(server: Server) -> float:

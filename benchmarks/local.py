@@ -31,7 +31,7 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
         yield supervisor_memory(ours)
         yield from ends.measure(runs, ours)
     with elyra(directory / "idle") as ours:
-        yield idle_server(20 if runs >= 7 else 2, 30.0 if runs >= 7 else 1.0, ours)
+        yield idle_server(20 if runs > 1 else 2, 30.0 if runs > 1 else 1.0, ours)
 
 
 def launcher_start(runs: int) -> Figure:
@@ -113,7 +113,7 @@ def first_replies(runs: int, ours: Server, plain: Server) -> Iterator[Figure]:
 
 def api_with_kernels(runs: int, server: Server) -> Figure:
     """GET /api with a few kernels running, beside the same with none."""
-    count = 5 if runs >= 7 else 2
+    count = 5 if runs > 1 else 2
 
     def gets() -> float:
         return sum(server.get() for _ in range(200)) / 200 * 1000

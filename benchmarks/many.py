@@ -23,7 +23,7 @@ SETTLE = 3.0
 
 def measure(runs: int, directory: Path) -> Iterator[Figure]:
     """Yield the figures, as they come."""
-    few, many = (20, 200) if runs >= 7 else (3, 12)
+    few, many = (20, 200) if runs > 1 else (3, 12)
     raise_file_limit()
     with ExitStack() as stack:
         pipe = stack.enter_context(simulation(directory / "simulation"))
@@ -33,12 +33,12 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
         }
         start(servers[few], few)
         start(servers[many], few)
-        settle = SETTLE if runs >= 7 else 0.3
+        settle = SETTLE if runs > 1 else 0.3
         yield memory(servers[many], many - few, settle)
         threading.Event().wait(settle)
         for path in ("/api", "/api/kernels"):
             yield from gets(runs, path, servers)
-        yield idle(30.0 if runs >= 7 else 1.0, servers[many], many)
+        yield idle(30.0 if runs > 1 else 1.0, servers[many], many)
 
 
 def start(server: Server, count: int, name: str = NAME, at_once: int = AT_ONCE) -> list[float]:

@@ -39,7 +39,7 @@ def measure(runs: int, server: Server, spark_options: list[str], endpoint: str) 
     yield from first_results(min(runs, 5), server, spark_options)
     kernel = server.start_kernel(NAME)
     yield from restarts(runs, kernel)
-    yield interrupts(20 if runs >= 7 else 3, kernel)
+    yield interrupts(20 if runs > 1 else 3, kernel)
     yield from deletes(runs, server, endpoint, kernel)
 
 
