@@ -3,7 +3,7 @@
 import argparse
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import languages, links, local, many, messages, on_yarn, over_ssh, questions, together
@@ -11,13 +11,19 @@ from .figures import Figure, table, write
 from .servers import elyra, install
 from .yarn import cluster
 
+Suite = Callable[[int, Path], Iterator[Figure]]
+
 RESULTS = Path(__file__).parent / "results.json"
 
 
-def measure_local(runs: int, directory: Path) -> Iterator[Figure]:
-    os.environ.update(install(directory, "python_local"))
-    for suite in (local, messages, together):
-        yield from suite.measure(runs, directory)
+def with_local_kernels(measure: Suite) -> Suite:
+    """Return a suite that finds the kernelspec `python_local`."""
+
+    def measured(runs: int, directory: Path) -> Iterator[Figure]:
+        os.environ.update(install(directory, "python_local"))
+        yield from measure(runs, directory)
+
+    return measured
 
 
 def measure_ssh(runs: int, directory: Path) -> Iterator[Figure]:
@@ -42,7 +48,9 @@ def measure_languages(runs: int, directory: Path) -> Iterator[Figure]:
 
 
 SUITES = {
-    "local": measure_local,
+    "local": with_local_kernels(local.measure),
+    "messages": with_local_kernels(messages.measure),
+    "together": with_local_kernels(together.measure),
     "many": many.measure,
     "links": links.measure,
     "questions": questions.measure,

@@ -6,7 +6,6 @@ Elyra, the two others and the floor without any server, in turn in the same run;
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import tempfile
 import time
@@ -15,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import requests
+import websocket
 
 from . import bare, peers
 from .figures import Figure, figure, write
@@ -26,109 +26,129 @@ from .yarn import cluster
 RESULTS = Path(__file__).parent / "peers.json"
 OURS, FLOOR = "Elyra", "floor"
 
-Measures = dict[str, Callable[[], float]]
+Life = Callable[[], dict[str, float | str]]
+"""Lives a kernel's life and returns what each of its acts took, or why it could not be."""
+
+ACTS = {
+    "POST to first reply": ("s", 1.15),
+    "execute round trip": ("ms", 1.5),
+    "interrupt of a busy cell to its reply": ("s", 0.1),
+    "POST restart to first reply": ("s", 2.0),
+    "DELETE to its answer": ("s", 1.0),
+    "DELETE until YARN says it is over": ("s", 3.0),
+}
 
 
-class Rows:
-    """Runs of some measures in turn; who fails once is not asked again, and its row says why."""
-
-    def __init__(self, runs: int, measures: Measures) -> None:
-        self.values: dict[str, list[float]] = {name: [] for name in measures}
-        self.problems: dict[str, str] = {}
-        for number in range(runs + (runs > 1)):
-            for name, each in measures.items():
-                if name in self.problems:
-                    continue
-                try:
-                    value = each()
-                except Exception as error:
-                    if name in (OURS, FLOOR):
-                        raise
-                    self.problems[name] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-                    continue
-                if number or runs == 1:  # the first is not counted: files are read and caches filled
-                    self.values[name].append(value)
-
-    def figure(self, name: str, unit: str, target: float) -> Figure:
-        """Return the figure, with the peers beside it."""
+def compare(where: str, runs: int, lives: dict[str, Life]) -> Iterator[Figure]:
+    """Yield the figures of lives that are lived in turn; what failed once in a life is told instead of its figure."""
+    taken: dict[str, dict[str, list[float]]] = {name: {} for name in lives}
+    problems: dict[str, dict[str, str]] = {name: {} for name in lives}
+    for number in range(runs + (runs > 1)):
+        for name, live in lives.items():
+            for act, value in live().items():
+                if isinstance(value, str):
+                    problems[name][act] = value
+                elif number or runs == 1:  # the first is not counted: files are read and caches filled
+                    taken[name].setdefault(act, []).append(value)
+    for act, (unit, target) in ACTS.items():
+        if act not in taken[OURS]:
+            continue
         others = {
-            peer: self.problems.get(peer) or values for peer, values in self.values.items() if peer not in (OURS, FLOOR)
+            name: problems[name].get(act) or taken[name].get(act) or "it did not come so far"
+            for name in lives
+            if name not in (OURS, FLOOR)
         }
-        return figure(name, unit, self.values[OURS], self.values.get(FLOOR), target, others)
+        yield figure(f"{where}, {act}", unit, taken[OURS][act], taken[FLOOR].get(act), target, others)
+
+
+def life(server: Server, spec: str, endpoint: str = "") -> dict[str, float | str]:
+    """Return what each act in the life of a kernel takes on a server; on YARN its end counts too."""
+    taken: dict[str, float | str] = {}
+    start = time.perf_counter()
+    try:
+        kernel = server.start_kernel(spec)
+        kernel.first_reply()
+    except (RuntimeError, OSError, websocket.WebSocketException) as error:
+        return dict.fromkeys(ACTS, _in_short(error))
+    taken["POST to first reply"] = time.perf_counter() - start
+    application = running(endpoint) if endpoint else ""
+    for act, play in (
+        ("execute round trip", lambda kernel: sequential(kernel, 50)),
+        ("interrupt of a busy cell to its reply", interrupt),
+        ("POST restart to first reply", restart),
+    ):
+        try:
+            taken[act] = play(kernel)
+        except (RuntimeError, OSError, KeyError, websocket.WebSocketException) as error:
+            taken[act] = _in_short(error)
+    if endpoint:
+        application = running(endpoint) or application
+    start = time.perf_counter()
+    try:
+        taken["DELETE to its answer"] = kernel.close()
+        if application:
+            until_over(f"{endpoint}/apps/{application}")
+            taken["DELETE until YARN says it is over"] = time.perf_counter() - start
+    except (RuntimeError, OSError) as error:
+        taken["DELETE to its answer"] = _in_short(error)
+    return taken
+
+
+def running(endpoint: str) -> str:
+    """Return the application that runs; one at a time does here."""
+    apps = (requests.get(f"{endpoint}/apps?states=RUNNING", timeout=10).json()["apps"] or {}).get("app", [])
+    return str(apps[-1]["id"]) if apps else ""
+
+
+def bare_life(command: Callable[[Path, Path], list[str]], writes_file: bool) -> dict[str, float | str]:
+    """Return what those acts take that a kernel without a server has."""
+    with bare.Bare(command, writes_file) as kernel:
+        return {"POST to first reply": kernel.seconds, "execute round trip": sequential(kernel, 50)}
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def measure_local(runs: int, directory: Path) -> Iterator[Figure]:
     """Local kernels, each server's own way to start one by a launcher on this host."""
     os.environ.update(install(directory, "python_local"))
     with ExitStack() as stack:
-        servers = {
-            OURS: (stack.enter_context(elyra(directory / "elyra")), "python_local"),
-            "Enterprise Gateway": (stack.enter_context(peers.EnterpriseGateway(directory / "eg")), peers.LOCAL),
-            "gateway_provisioners": (stack.enter_context(peers.GatewayProvisioners(directory / "gp")), peers.LOCAL),
-        }
-        starts: Measures = {
-            name: lambda server=server, spec=spec: server.first_reply(spec) for name, (server, spec) in servers.items()
-        }
-        yield Rows(runs, {**starts, FLOOR: bare.managed_first_reply}).figure(
-            "POST to first reply, a local kernel", "s", 1.15
+        ours = stack.enter_context(elyra(directory / "elyra"))
+        others = _others(stack, directory)
+        yield from compare(
+            "local kernel",
+            runs,
+            {
+                OURS: lambda: life(ours, "python_local"),
+                **{name: lambda server=server: life(server, peers.LOCAL) for name, server in others.items()},
+                FLOOR: lambda: bare_life(bare.local_ipykernel, False),
+            },
         )
-        kernels = {name: server.start_kernel(spec) for name, (server, spec) in servers.items()}
-        direct = stack.enter_context(bare.Bare(bare.local_ipykernel))
-        trips: Measures = {name: lambda kernel=kernel: sequential(kernel, 50) for name, kernel in kernels.items()}
-        yield Rows(runs, {**trips, FLOOR: lambda: sequential(direct, 50)}).figure("execute round trip", "ms", 1.5)
-        for kernel in kernels.values():
-            kernel.close()
-        ends: Measures = {
-            name: lambda server=server, spec=spec: _close(server, spec) for name, (server, spec) in servers.items()
-        }
-        yield Rows(min(runs, 3), ends).figure("DELETE of a local kernel, to its answer", "s", 0.1)
-
-
-def _close(server: Server, spec: str) -> float:
-    kernel = server.start_kernel(spec)
-    kernel.first_reply()
-    return kernel.close()
 
 
 def measure_yarn(runs: int, directory: Path) -> Iterator[Figure]:
     """Kernels in YARN's cluster mode, with each one's own kernelspec and launcher."""
     with cluster(directory, NAME) as (ours, options, endpoint), ExitStack() as stack:
-        servers = {
-            OURS: (ours, NAME),
-            "Enterprise Gateway": (stack.enter_context(peers.EnterpriseGateway(directory / "eg")), peers.ON_YARN),
-            "gateway_provisioners": (stack.enter_context(peers.GatewayProvisioners(directory / "gp")), peers.ON_YARN),
-        }
+        others = _others(stack, directory)
         submit = bare.submitted(bare.IPYKERNEL, *options)
-        starts: Measures = {
-            name: lambda server=server, spec=spec: server.first_reply(spec) for name, (server, spec) in servers.items()
-        }
-        yield Rows(runs, {**starts, FLOOR: lambda: bare.first_reply(submit, True)}).figure(
-            "YARN cluster POST to first reply, Python", "s", 1.03
+        spec = peers.ON_YARN
+        yield from compare(
+            "YARN cluster, Python",
+            runs,
+            {
+                OURS: lambda: life(ours, NAME, endpoint),
+                **{name: lambda server=server: life(server, spec, endpoint) for name, server in others.items()},
+                FLOOR: lambda: bare_life(submit, True),
+            },
         )
-        for name, unit, target, act in (
-            ("YARN cluster, execute round trip", "ms", 1.5, lambda kernel: sequential(kernel, 50)),
-            ("YARN cluster, interrupt of a busy cell to its reply", "s", 0.02, interrupt),
-            ("YARN cluster, POST restart to first reply", "s", 2.0, restart),
-            ("YARN cluster, DELETE to its answer", "s", 1.0, Kernel.close),
-            ("YARN cluster, DELETE until YARN says it is over", "s", 3.0, lambda kernel: end(kernel, endpoint)),
-        ):
-            once: Measures = {
-                each: lambda server=server, spec=spec, act=act: with_kernel(server, spec, act)
-                for each, (server, spec) in servers.items()
-            }
-            yield Rows(1 if runs == 1 else 2, once).figure(name, unit, target)
 
 
-def with_kernel(server: Server, spec: str, act: Callable[[Kernel], float]) -> float:
-    """Return what an act with a new kernel takes."""
-    kernel = server.start_kernel(spec)
-    kernel.first_reply()
-    try:
-        return act(kernel)
-    finally:
-        if act is not Kernel.close:
-            with contextlib.suppress(requests.RequestException):  # it is gone already
-                kernel.close()
+def _others(stack: ExitStack, directory: Path) -> dict[str, Server]:
+    return {
+        "Enterprise Gateway": stack.enter_context(peers.EnterpriseGateway(directory / "eg")),
+        "gateway_provisioners": stack.enter_context(peers.GatewayProvisioners(directory / "gp")),
+    }
 
 
 def interrupt(kernel: Kernel) -> float:
@@ -145,16 +165,6 @@ def restart(kernel: Kernel) -> float:
     start = time.perf_counter()
     kernel.post("restart")
     Kernel(kernel.server, kernel.id).execute("1")
-    return time.perf_counter() - start
-
-
-def end(kernel: Kernel, endpoint: str) -> float:
-    """Return the seconds from a DELETE until YARN says that the application is over."""
-    running = requests.get(f"{endpoint}/apps?states=RUNNING", timeout=10).json()["apps"]["app"]
-    (application,) = [each["id"] for each in running]
-    start = time.perf_counter()
-    kernel.close()
-    until_over(f"{endpoint}/apps/{application}")
     return time.perf_counter() - start
 
 

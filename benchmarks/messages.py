@@ -15,6 +15,9 @@ from .servers import Kernel, elyra, jupyter_server
 PRINTS = "for i in range({0}): print(i, flush=True)"
 OUTPUT = "import sys\nfor _ in range({0}): sys.stdout.write('x' * 1_000_000); sys.stdout.flush()"
 
+NO_LIMIT = "--ZMQChannelsWebsocketConnection.limit_rate=False"
+"""By itself jupyter_server drops what is more than 1 MB, or 1000 messages, per second."""
+
 Measure = Callable[[Kernel | Bare], float]
 
 
@@ -23,7 +26,7 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
     full = runs > 1
     with ExitStack() as stack:
         bare = stack.enter_context(Bare(local_ipykernel))
-        servers = elyra(directory / "elyra"), jupyter_server(directory / "plain")
+        servers = elyra(directory / "elyra"), jupyter_server(directory / "plain", NO_LIMIT)
         ours, plain = (stack.enter_context(each) for each in servers)
         kernels = ours.start_kernel("python_local"), plain.start_kernel("python3"), bare
         for name, unit, each in measures(*((100, 2000, 100, 1000) if full else (10, 50, 1, 20))):

@@ -117,9 +117,8 @@ class GatewayProvisioners(Server):
             ("jupyter-yarn-spec", ON_YARN, f"--spark-home={spark}", f"--python-root={programs.parent}", along),
         ):
             command = [str(programs / program), "install", f"--prefix={directory}", f"--kernel-name={name}", *options]
-            answer = subprocess.run(
-                command, env={**os.environ, "GP_YARN_ENDPOINT": rest_address()}, capture_output=True
-            )
+            # Without the endpoint: with one it fails, looking for a method that it has under another name.
+            answer = subprocess.run(command, capture_output=True)
             if not (place.parent / name / "kernel.json").exists():
                 raise RuntimeError(f"{program} failed: {answer.stderr.decode()[-1000:]}")
         for script in place.glob("bin/*.sh"):

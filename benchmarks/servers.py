@@ -222,11 +222,11 @@ def elyra(directory: Path, *options: str, **environ: str) -> Server:
     return Server([sys.executable, "-m", "elyra_server", *fixed, *options], directory, **environ)
 
 
-def jupyter_server(directory: Path, **environ: str) -> Server:
+def jupyter_server(directory: Path, *more: str, **environ: str) -> Server:
     """Return a plain jupyter_server, not started yet."""
     options = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port={port}"]
     open_api = ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
-    return Server([sys.executable, "-m", "jupyter_server", *options, *open_api], directory, **environ)
+    return Server([sys.executable, "-m", "jupyter_server", *options, *open_api, *more], directory, **environ)
 
 
 def install(directory: Path, *names: str, options: Sequence[str] = ()) -> dict[str, str]:

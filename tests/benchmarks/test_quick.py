@@ -51,7 +51,7 @@ SIMULATED = {
 
 @pytest.mark.parametrize(
     ("suites", "expected"),
-    [(["local"], LOCAL), (["many", "links", "questions"], SIMULATED)],
+    [(["local", "messages", "together"], LOCAL), (["many", "links", "questions"], SIMULATED)],
     ids=["local", "simulated"],
 )
 def test_the_quick_form_gives_every_figure(tmp_path, suites, expected):
