@@ -55,6 +55,18 @@ def test_kernelspecs_that_cannot_be_used(server, content, expected):
     assert "python_launcher" in server.rest("GET", "/api/kernelspecs")[1]["kernelspecs"]
 
 
+@pytest.mark.parametrize("address", ["/api/kernelspecs/broken", "/kernelspecs/broken/kernel.json"])
+def test_a_kernelspec_that_cannot_be_used_is_explained_to_who_looks_at_it(server, address):
+    (server.data / "kernels" / "broken").mkdir(parents=True)
+    (server.data / "kernels" / "broken" / "kernel.json").write_text('{"display_name": "x"}')
+    status, answer = server.rest("GET", address)
+    assert status == 500 and set(answer) == {"reason", "message"}
+    assert answer["reason"] == "Invalid kernelspec" and "argv" in answer["message"]
+    assert "Traceback" not in answer["message"]
+    status, answer = server.rest("GET", address.replace("broken", "nowhere"))
+    assert status == 404 and "nowhere" in answer["message"]
+
+
 def test_an_unknown_kernelspec(server):
     status, message, _ = server.fail("no_such_kernel")
     assert status == 404 and "no_such_kernel" in message and "python_launcher" in message
