@@ -197,15 +197,6 @@ class Socket:
         self.states: list[str] = []
 
     def send(self, code: str) -> str:
-        number = uuid.uuid4().hex
-        header = {
-            "msg_id": number,
-            "msg_type": "execute_request",
-            "session": "test",
-            "username": "",
-            "version": "5.3",
-            "date": "2026-01-01T00:00:00Z",
-        }
         content = {
             "code": code,
             "silent": False,
@@ -214,12 +205,24 @@ class Socket:
             "allow_stdin": False,
             "stop_on_error": True,
         }
+        return self.send_message("execute_request", content)
+
+    def send_message(self, kind: str, content: dict, channel: str = "shell") -> str:
+        number = uuid.uuid4().hex
+        header = {
+            "msg_id": number,
+            "msg_type": kind,
+            "session": "test",
+            "username": "",
+            "version": "5.3",
+            "date": "2026-01-01T00:00:00Z",
+        }
         message = {
             "header": header,
             "parent_header": {},
             "metadata": {},
             "content": content,
-            "channel": "shell",
+            "channel": channel,
             "buffers": [],
         }
         self.connection.send(json.dumps(message))

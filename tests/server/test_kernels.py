@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 
+import psutil
 import pytest
 import websocket
 from server_harness import FLAGS, LAUNCHER, until
@@ -102,6 +103,53 @@ def test_quit_leaves_the_kernel_dead_with_its_reason_and_a_restart_revives_it(se
     assert "reason" not in server.kernel(kernel_id)
     socket.close()
     server.delete(kernel_id)
+
+
+@pytest.mark.parametrize("name", ["python_launcher", "python3"])
+def test_a_kernel_is_idle_once_it_is_ready_though_no_client_is_there(server, name):
+    kernel_id = server.start(name)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 20, "its idleness")
+    assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
+    assert server.kernel(kernel_id)["execution_state"] == "idle"
+    socket = server.socket(kernel_id)
+    socket.send("import time; time.sleep(60)")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", 20, "its work")
+    time.sleep(1)
+    assert server.kernel(kernel_id)["execution_state"] == "busy"
+    socket.close()
+
+
+def test_a_kernel_that_was_killed_is_idle_again_after_its_restart(server):
+    kernel_id = server.start("python_launcher")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 20, "its idleness")
+    (launcher,) = psutil.Process(server.process.pid).children()
+    launcher.children()[0].kill()
+    server.await_text("It is restarted (1/5)")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 20, "its idleness")
+
+
+@pytest.mark.parametrize("channel", ["control", "shell"])
+def test_a_kernel_that_its_client_ends_for_a_restart_comes_back(server, channel):
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    assert socket.run("x = 1; print(x)") == "1\n"
+    socket.states.clear()
+    socket.send_message("shutdown_request", {"restart": True}, channel)
+    socket.await_state("restarting")
+    assert socket.run("print('x' in dir())") == "False\n"
+    socket.send_message("shutdown_request", {"restart": False}, channel)
+    socket.await_state("dead")
+    socket.close()
+
+
+def test_an_interrupt_of_a_dead_kernel_is_refused_with_its_reason(server):
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    socket.send("quit()")
+    socket.await_state("dead")
+    status, answer = server.rest("POST", f"/api/kernels/{kernel_id}/interrupt")
+    assert status == 409 and "ended by itself" in answer["message"]
+    socket.close()
 
 
 def test_interrupts(server):
