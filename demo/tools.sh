@@ -43,6 +43,15 @@ if [ -n "$packages" ]; then
     fi
 fi
 
+# Hadoop's log-in fails with Java 23 and later ("getSubject is not supported"); Toree, for the tests, with 18 and later.
+newest=22
+[ "$1" != r ] || newest=17
+java="${JAVA_HOME:+$JAVA_HOME/bin/}java"
+version=$("$java" -version 2>&1 | sed -n 's/.* version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p')
+[ "${version:-0}" -ge 11 ] && [ "$version" -le "$newest" ] || {
+    echo "$java is Java ${version:-of an unknown version}: set JAVA_HOME to a JDK from 11 to $newest; Debian's default-jdk-headless is one." >&2
+    exit 1
+}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
     echo "$python is older than 3.10: run make PYTHON=python3.x with a newer one." >&2
     exit 1

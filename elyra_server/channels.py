@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from typing import Any, ClassVar
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -17,6 +18,10 @@ from tornado import web
 from traitlets import default
 
 from elyra_server.cells import PATIENCE, UNANSWERED, CellWatch
+
+# As they stand in a message's JSON: what a cell quotes of it has backslashes there.
+SHUTDOWN = re.compile(r'"msg_type"\s*:\s*"shutdown_request"')
+RESTART = re.compile(r'"restart"\s*:\s*true')
 
 NUDGE_INTERVAL = 0.1
 MAX_HELD = 1000
@@ -73,7 +78,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     def handle_incoming_message(self, incoming_msg: Any) -> None:
         """Pass a client's message on, or hold it while the kernel restarts."""
         if self._held is None:
-            super().handle_incoming_message(incoming_msg)
+            self._pass_on(incoming_msg)
         elif len(self._held) < MAX_HELD:
             self._held.append(incoming_msg)
 
@@ -135,7 +140,12 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
         self._heard = None
         held, self._held = self._held, None
         for message in held or []:
-            super().handle_incoming_message(message)
+            self._pass_on(message)
+
+    def _pass_on(self, message: Any) -> None:
+        if asks_for_restart(message) and self.kernel_manager.hosted:
+            self.kernel_manager.provisioner.expect_restart()
+        self._base.handle_incoming_message(self, message)
 
     def _renew_streams(self) -> None:
         """Connect to a kernel that is at other ports, or has another key, than the last one."""
@@ -152,6 +162,13 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     def _kernel_address(self) -> tuple[Any, ...]:
         manager = self.kernel_manager
         return (manager.ip, *manager.ports, manager.session.key)
+
+
+def asks_for_restart(message: str | bytes) -> bool:
+    """Return whether a client's message tells its kernel to end, to be started again."""
+    if isinstance(message, str):
+        return "shutdown_request" in message and bool(SHUTDOWN.search(message) and RESTART.search(message))
+    return b"shutdown_request" in message and asks_for_restart(message.decode("utf-8", "replace"))
 
 
 async def _wait_shortly(event: asyncio.Event) -> None:

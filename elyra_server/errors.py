@@ -64,6 +64,13 @@ class NoSuchKernelSpecError(ElyraError):
     reason = "No such kernelspec"
 
 
+class KernelDeadError(ElyraError):
+    """The kernel ended, and is only listed for its reason."""
+
+    status = 409
+    reason = "Kernel is dead"
+
+
 class NoSuchSessionError(ElyraError):
     """There is no session of that id."""
 

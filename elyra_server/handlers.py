@@ -24,23 +24,32 @@ from kernel_gateway.services.sessions import handlers as gateway_sessions
 from tornado import web
 
 from elyra_server.environment import check_client_environment, check_kernel_id
-from elyra_server.errors import ElyraError, InvalidRequestError
+from elyra_server.errors import ElyraError, InvalidRequestError, KernelDeadError
 from elyra_server.settings import Settings
+
+MESSAGES = {
+    401: "This server wants its token: send it in the header 'Authorization: token <token>', or as ?token=<token>.",
+    404: "There is nothing at this address.",
+}
+"""What is said to a status that comes without words."""
 
 
 class ElyraErrorsMixin(JSONErrorsMixin):
-    """Answers Elyra's errors as JSON ``{reason, message}``, their text being the message."""
+    """Answers errors as JSON ``{reason, message}``; the message of Elyra's own is their text."""
 
     def write_error(self: Any, status_code: int, **kwargs: Any) -> None:
         """Answer a failed request."""
         error = (kwargs.get("exc_info") or (None, None, None))[1]
-        if isinstance(error, ElyraError):
+        silent = MESSAGES.get(status_code, responses.get(status_code, "Error"))
+        if error is None:
+            self._answer(status_code, responses.get(status_code, "Error"), silent)
+        elif isinstance(error, ElyraError):
             self._answer(error.status, error.reason, str(error))
         elif isinstance(error, web.HTTPError):
             # Tornado doubles the percent signs of a message without arguments.
             message = error.log_message or ""
             message = message % error.args if error.args else message.replace("%%", "%")
-            self._answer(status_code, error.reason or responses.get(status_code, "Error"), message)
+            self._answer(status_code, error.reason or responses.get(status_code, "Error"), message or silent)
         else:
             self._answer(status_code, responses.get(status_code, "Error"), f"{type(error).__name__}: {error}")
 
@@ -156,6 +165,9 @@ class KernelActionHandler(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin, 
         """Restart the kernel, and answer when the new one does; or interrupt it."""
         manager: Any = self.kernel_manager
         if action == "interrupt":
+            kernel = manager.get_kernel(kernel_id)
+            if getattr(kernel, "execution_state", None) == "dead":
+                raise KernelDeadError(f"The kernel is dead, so there is nothing to interrupt. {kernel.reason}")
             await manager.interrupt_kernel(kernel_id)
             self.set_status(204)
             self.finish()
@@ -253,6 +265,12 @@ def _text(model: dict[str, Any], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise InvalidRequestError(f"{name} has to be a string.")
     return value or None
+
+
+def with_errors(handler: Any) -> Any:
+    """Return a handler that answers its errors as Elyra's do."""
+    ours = issubclass(handler, ElyraErrorsMixin)
+    return handler if ours else type(handler.__name__, (ElyraErrorsMixin, handler), {})
 
 
 def _replaced(handlers: list[Any]) -> list[Any]:

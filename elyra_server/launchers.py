@@ -28,6 +28,9 @@ GRACE = 3.0
 
 RESTART_TIMEOUT = 60.0
 
+ASKED = 30.0
+"""Seconds within which a kernel that its client asked to end for a restart does so."""
+
 LINK_PATIENCE = 8.0
 """Seconds for which a request waits for a launcher that lost its link: as long as one takes at most to call again."""
 
@@ -86,6 +89,7 @@ class Launcher:
         self.gone = asyncio.Event()
         self._ending = False
         self._held = False
+        self._restart_asked = -ASKED
         self._nonce = ""
         self._lost_at = time.monotonic()
         self._tokens: list[str] = []
@@ -235,6 +239,10 @@ class Launcher:
             self.restart_expected = False
             self._held = False
 
+    def expect_restart(self) -> None:
+        """Note that a client asked the kernel to end, and wants it back; it will end as if by itself."""
+        self._restart_asked = time.monotonic()
+
     async def shutdown(self, now: bool = False) -> None:
         """Ask the launcher to end its kernel and itself; it is gone when `gone` is set."""
         self._ending = True
@@ -295,10 +303,12 @@ class Launcher:
         if self._held and self.restart_expected:
             return {"action": protocol.ACTION_HOLD, "seconds": RESTART_TIMEOUT}
         wanted = started and not self._ending
-        hold = self.restarts_in_place and wanted and (self.restart_expected or crashed)
+        comes_back = wanted and (crashed or time.monotonic() - self._restart_asked < ASKED)
+        self._restart_asked = -ASKED
+        hold = self.restarts_in_place and (comes_back or (wanted and self.restart_expected))
         self._held = hold
         number = code if isinstance(code, int) else 0
-        self._finish(KernelEnd(reason, restartable=wanted and crashed, code=number))
+        self._finish(KernelEnd(reason, restartable=comes_back, code=number))
         if not self.reported.done():
             self._fail(f"The kernel ended before it was ready. {reason}")
         if not hold:

@@ -78,6 +78,7 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
         return isinstance(self.provisioner, ProcessProxyProvisioner)
 
     _restart: asyncio.Task[None] | None = None
+    _readiness: asyncio.Task[bool] | None = None
 
     # -- start and restart -------------------------------------------------------------------------
 
@@ -156,6 +157,51 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
         self.execution_state = "starting"
         self.reason = ""
         self.fire("restarted")
+        self.watch_readiness()
+
+    # -- readiness ---------------------------------------------------------------------------------
+
+    def watch_readiness(self) -> None:
+        """Have the kernel "idle", and no longer "starting", once it answers."""
+        self._stop_watching_readiness()
+        self._readiness = asyncio.ensure_future(self._become_idle())
+
+    async def is_ready(self) -> bool:
+        """Return, once that is known, whether the kernel answers since it was started."""
+        if self._readiness is None:
+            return False
+        await asyncio.wait({self._readiness})
+        return not self._readiness.cancelled() and self._readiness.result()
+
+    def _stop_watching_readiness(self) -> None:
+        if self._readiness is not None:
+            self._readiness.cancel()
+
+    async def _become_idle(self) -> bool:
+        try:
+            answers = await self._answers()
+        except (OSError, zmq.ZMQError) as error:  # out of open files, for example
+            self.log.warning("Kernel %s cannot be asked whether it is ready: %s", self.kernel_id, error)
+            return False
+        # It may work for a client already: what its messages say comes first.
+        if answers and self.execution_state == "starting":
+            self.execution_state = "idle"
+        return answers
+
+    async def _answers(self) -> bool:
+        """Return whether the kernel answers to a request, before it ends."""
+        reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended = asyncio.ensure_future(self._async_wait())
+        channel: Any = self.connect_shell()
+        channel.on_recv(lambda _: None if reply.done() else reply.set_result(None))
+        limit: float = self.parent.kernel_info_timeout
+        try:
+            self.session.send(channel, "kernel_info_request")
+            await asyncio.wait({reply, ended}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            channel.close()
+        return reply.done()
 
     def fire(self, event: str) -> None:
         """Call those who registered for an event of the restarter."""
@@ -175,6 +221,7 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
 
     def stop_restarter(self) -> None:
         """Stop watching the kernel."""
+        self._stop_watching_readiness()
         if self._restarter is not None:
             self._restarter.stop()
 
@@ -316,7 +363,10 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         await in_thread(self._check_kernelspec, name)
         inherited = [*self.parent.env_process_whitelist, *Settings(parent=self).inherited_envs]
         environ = launch_environment(client, inherited)
-        return str(await super().start_kernel(*args, kernel_id=kernel_id, env=environ, **kwargs))
+        await super().start_kernel(*args, kernel_id=kernel_id, env=environ, **kwargs)
+        kernel: Any = self.get_kernel(kernel_id)
+        kernel.watch_readiness()
+        return kernel_id
 
     async def restart_kernel(self, kernel_id: str, now: bool = False) -> None:
         """Restart a kernel; return when the new one answers.
@@ -335,7 +385,8 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
             if self._get_changed_ports(kernel_id) is not None:
                 self.stop_watching_activity(kernel_id)
                 self.start_watching_activity(kernel_id)
-            await self._answered(kernel)
+            if not await kernel.is_ready():
+                raise LaunchError("The kernel was restarted, but does not answer.")
         except ElyraError as error:
             if kernel.execution_state != "dead":
                 kernel.execution_state, kernel.reason = "dead", str(error)
@@ -352,21 +403,6 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         await super()._async_shutdown_kernel(kernel_id, now=now, restart=restart)
 
     shutdown_kernel = _async_shutdown_kernel
-
-    async def _answered(self, kernel: RemoteKernelManager) -> None:
-        """Return when a kernel answers to a request."""
-        reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ended = asyncio.ensure_future(kernel._async_wait())
-        channel: Any = kernel.connect_shell()
-        channel.on_recv(lambda _: None if reply.done() else reply.set_result(None))
-        try:
-            kernel.session.send(channel, "kernel_info_request")
-            await asyncio.wait({reply, ended}, timeout=self.kernel_info_timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ended.cancel()
-            channel.close()
-        if not reply.done():
-            raise LaunchError("The kernel was restarted, but does not answer.")
 
     async def _add_kernel_when_ready(self, kernel_id: str, km: Any, kernel_awaitable: Any) -> None:
         try:

@@ -10,7 +10,7 @@ from kernel_gateway.jupyter_websocket import JupyterWebsocketPersonality
 from kernel_gateway.services.kernels import handlers as gateway_kernels
 from kernel_gateway.services.sessions import handlers as gateway_sessions
 
-from elyra_server.handlers import kernel_handlers, session_handlers
+from elyra_server.handlers import kernel_handlers, session_handlers, with_errors
 from elyra_server.managers import SHUTDOWN_LIMIT, RemoteKernelManager
 
 
@@ -20,13 +20,15 @@ class ElyraPersonality(JupyterWebsocketPersonality):
     def create_request_handlers(self) -> list[Any]:
         """Return the handlers of all requests."""
         own = {}
-        for theirs, ours in (
+        for former, ours in (
             (gateway_kernels.default_handlers, kernel_handlers),
             (gateway_sessions.default_handlers, session_handlers),
         ):
-            for (path, *_), handler in zip(theirs, ours, strict=True):
+            for (path, *_), handler in zip(former, ours, strict=True):
                 own[url_path_join("/", self.parent.base_url, path)] = handler[1:]
-        return [(pattern, *own.get(pattern, rest)) for pattern, *rest in super().create_request_handlers()]
+        theirs = super().create_request_handlers()
+        chosen = [(pattern, *own.get(pattern, rest)) for pattern, *rest in theirs]
+        return [(pattern, with_errors(handler), *rest) for pattern, handler, *rest in chosen]
 
     async def shutdown(self) -> None:
         """End all kernels, side by side."""

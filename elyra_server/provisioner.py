@@ -247,6 +247,11 @@ class ProcessProxyProvisioner(LocalProvisioner):
         if self._launcher is not None:
             await Service.instance().call(self._announce(self._launcher, restart))
 
+    def expect_restart(self) -> None:
+        """Note, before the kernel is told, that a client asks it to end for a restart."""
+        if self._launcher is not None:
+            Service.instance().loop.call_soon_threadsafe(self._launcher.expect_restart)
+
     async def cleanup(self, restart: bool = False) -> None:
         """Give back what the kernel held, unless it restarts."""
         if restart:

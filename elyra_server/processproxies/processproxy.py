@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -324,9 +325,11 @@ class RemoteProcessProxy(BaseProcessProxyABC):
             await command.terminate()
 
     def _remove_connection_file(self) -> None:
-        """Remove what a launcher on this host left that was killed; not the file of a launch that came after it."""
-        if isinstance(self.command, LocalProcess) and current_listener(self.settings).is_latest(self.launcher):
-            Path(self.kernel_manager.connection_file).unlink(missing_ok=True)
+        """Remove what is left of a launch on this host that failed; not the file of a launch that came after it."""
+        failed = self.launcher.connection is None and isinstance(self.command, LocalProcess)
+        if failed and current_listener(self.settings).is_latest(self.launcher):
+            with contextlib.suppress(OSError):
+                Path(self.kernel_manager.connection_file).unlink(missing_ok=True)
 
     async def finish(self) -> None:
         """See that nothing of the kernel is left elsewhere, such as an application."""

@@ -71,6 +71,7 @@ def test_the_options_go_into_the_kernelspec(jupyter, tmp_path):
         "warm_submitter": True,
         "launch_timeout": 90.0,
         "yarn_endpoint": "http://rm:8088/ws/v1/cluster",
+        "start_before_spark": True,
     }
     options = result["env"]["SPARK_OPTS"]
     assert options.endswith(

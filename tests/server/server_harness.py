@@ -83,14 +83,21 @@ class Server:
         self.data = base / "data"
         (base / "tmp").mkdir(parents=True, exist_ok=True)
         self.data.mkdir(exist_ok=True)
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         self.token = ""
         self.log = base / "server.log"
         self.marker = f"elyra-test-{uuid.uuid4().hex}"
         self.env = environment(base, ELYRA_TEST_MARKER=self.marker, **variables)
         # The marker reaches every process of the server's kernels, so that none is overlooked.
         self.env["ELYRA_INHERITED_ENVS"] += ",ELYRA_TEST_MARKER"
+        self.options = options
+        # Another process may have taken the port before the server did.
+        if not (self._started() or self._started()):
+            raise AssertionError(f"the server did not start:\n{self.text()}")
+
+    def _started(self) -> bool:
+        """Start the server at a free port; return whether it serves."""
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
@@ -102,21 +109,23 @@ class Server:
                     "--port_retries=0",
                     "--log-level=DEBUG",
                     "--JupyterWebsocketPersonality.list_kernels=True",
-                    *options,
+                    *self.options,
                 ],
                 env=self.env,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                cwd=base,
+                cwd=self.base,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < deadline:
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
+            if f":{self.port}/" in self.text() and "is available at" in self.text():
+                return True
             time.sleep(0.05)
-        raise AssertionError(f"the server did not start:\n{self.text()}")
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        return False
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
@@ -197,15 +206,6 @@ class Socket:
         self.states: list[str] = []
 
     def send(self, code: str) -> str:
-        number = uuid.uuid4().hex
-        header = {
-            "msg_id": number,
-            "msg_type": "execute_request",
-            "session": "test",
-            "username": "",
-            "version": "5.3",
-            "date": "2026-01-01T00:00:00Z",
-        }
         content = {
             "code": code,
             "silent": False,
@@ -214,12 +214,24 @@ class Socket:
             "allow_stdin": False,
             "stop_on_error": True,
         }
+        return self.send_message("execute_request", content)
+
+    def send_message(self, kind: str, content: dict, channel: str = "shell") -> str:
+        number = uuid.uuid4().hex
+        header = {
+            "msg_id": number,
+            "msg_type": kind,
+            "session": "test",
+            "username": "",
+            "version": "5.3",
+            "date": "2026-01-01T00:00:00Z",
+        }
         message = {
             "header": header,
             "parent_header": {},
             "metadata": {},
             "content": content,
-            "channel": "shell",
+            "channel": channel,
             "buffers": [],
         }
         self.connection.send(json.dumps(message))

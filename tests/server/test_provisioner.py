@@ -66,7 +66,7 @@ def test_a_synchronous_kernel_manager(jupyter):
     client.stop_channels()
     began = time.monotonic()
     manager.shutdown_kernel()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 12
     assert not manager.is_alive()
 
 

@@ -18,7 +18,7 @@ class PlainProxy(BaseProcessProxyABC):
     def launch_process(self, kernel_cmd, **kw):
         super().launch_process(kernel_cmd, **kw)
         assert kw["env"]["KERNEL_ID"] == self.kernel_id
-        time.sleep(1.0)
+        time.sleep(3.0)
         kw["env"]["BY_THIRD_PARTY"] = "plain"
         self.process = subprocess.Popen(kernel_cmd, env=kw["env"], start_new_session=True)
 

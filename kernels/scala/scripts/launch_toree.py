@@ -7,14 +7,14 @@ with a submission, which puts it on PYTHONPATH.
 import os
 import sys
 
+path = os.environ.get("ELYRA_LAUNCHER_PATH")
+if path:
+    # Before one that is installed, which may be of another version than the server.
+    sys.path.insert(0, path)
 try:
     from elyra_launcher import ToreeKernel, launch
 except ImportError:
-    path = os.environ.get("ELYRA_LAUNCHER_PATH")
-    if not path:
-        sys.exit("No package elyra_launcher on this worker: install jupyter_elyra, or start kernels by its server.")
-    sys.path.insert(0, path)
-    from elyra_launcher import ToreeKernel, launch
+    sys.exit("No package elyra_launcher on this worker: install jupyter_elyra, or start kernels by its server.")
 
 if __name__ == "__main__":
     sys.exit(launch(kernel=ToreeKernel))
