@@ -23,6 +23,9 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Documentation addresses (RFC 5737, RFC 3849): asking for a route there sends nothing.
 PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
+RESOLVER_LIMIT = 1.0
+"""Seconds that a launch waits for the resolver, where it can go on without its answer."""
+
 NAME_KEPT = 60.0
 """Seconds for which the addresses of this host's name are remembered."""
 
@@ -112,6 +115,12 @@ def look_up_own_name() -> None:
     except OSError:
         infos = []
     _named = time.monotonic(), [address for info in infos if _is_usable(address := str(info[4][0]))]
+
+
+def do_with_known_name() -> None:
+    """Let `advertised_addresses` not ask for this host's name, also where nothing is known of it yet."""
+    global _named
+    _named = _named or (float("-inf"), [])
 
 
 def address_towards(url: str) -> str:
