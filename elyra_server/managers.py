@@ -15,7 +15,7 @@ from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelMan
 from traitlets import Type, default
 
 from elyra_server.environment import check_kernel_id, launch_environment
-from elyra_server.errors import ElyraError, KernelIdInUseError, LaunchError, TooManyKernelsError
+from elyra_server.errors import ElyraError, KernelIdInUseError, LaunchError, LinkError, TooManyKernelsError
 from elyra_server.kernelspecs import proxy_class
 from elyra_server.provisioner import ProcessProxyProvisioner
 from elyra_server.restarter import RemoteKernelRestarter
@@ -130,6 +130,8 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
             self.ready.cancel()  # a shutdown asks it how the last start went
 
     async def _restart_once(self, now: bool, newports: bool, options: dict[str, Any]) -> None:
+        if isinstance(self.provisioner, ProcessProxyProvisioner):
+            await self.provisioner.check_restart()
         self.fire("restart")
         self.execution_state = "restarting"
         try:
@@ -285,6 +287,8 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
                 self.stop_watching_activity(kernel_id)
                 self.start_watching_activity(kernel_id)
             await self._answered(kernel)
+        except LinkError:
+            raise  # nothing was done: the kernel goes on
         except ElyraError as error:
             if kernel.execution_state != "dead":
                 kernel.execution_state, kernel.reason = "dead", str(error)

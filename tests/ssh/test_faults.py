@@ -123,6 +123,36 @@ def test_an_outage_while_cells_run_loses_nothing(pair, w2, w3):
     assert w3.sessions() == w3.forwards() == 1
 
 
+def test_a_restart_during_an_outage_leaves_the_kernel_as_it_is(pair, w2, w3):
+    for kernel in pair:
+        kernel.value("x = 41")
+    for host in (w2, w3):
+        host.cut()
+    try:
+        for _ in ("before it is noticed", "after that"):
+            with ThreadPoolExecutor() as pool:
+                for message in pool.map(refusal, pair):
+                    assert "The kernel was not restarted. " in message
+                    assert "its kernel goes on, and it calls in when the network is back" in message
+            assert "dead" not in [kernel.get()["execution_state"] for kernel in pair]
+    finally:
+        for host in (w2, w3):
+            host.restore()
+    for kernel in pair:
+        assert kernel.value("x + 1") == "42"
+        until(lambda kernel=kernel: not refusal(kernel))
+        assert kernel.value("'x' in dir()") == "False"
+
+
+def refusal(kernel):
+    """Return why a kernel cannot be restarted; nothing if it is."""
+    try:
+        kernel.restart()
+    except RequestError as error:
+        return error.message
+    return ""
+
+
 def test_a_link_that_goes_down_and_up(pair, w2, w3):
     for change in ("down", "up"):
         for host in (w2, w3):
