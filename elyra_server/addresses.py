@@ -144,6 +144,12 @@ def is_this_host(name: str) -> bool:
     return any(_is_own(address) for address in found)
 
 
+def is_same_address(one: str, other: str) -> bool:
+    """Say whether two texts are the same address; of IPv4 there are some in IPv6."""
+    address = _parse(one)
+    return address is not None and address == _parse(other)
+
+
 def is_ipv4_elsewhere(ip: str) -> bool:
     """Say whether a kernel's address leads to another host by itself."""
     return ":" not in ip and not ip.startswith("127.")

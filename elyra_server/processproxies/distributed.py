@@ -21,6 +21,7 @@ from elyra_server.environment import KERNEL_PREFIX, default_username
 from elyra_server.errors import InvalidRequestError, LaunchError
 from elyra_server.listener import current_listener
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
+from elyra_server.reports import check_place
 from elyra_server.service import in_thread, in_thread_within
 from elyra_server.settings import parse_bool, split_list
 from elyra_server.ssh.command import RemoteCommand
@@ -138,6 +139,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
         if self._tunnel is None and not is_ipv4_elsewhere(str(info["ip"])):
             self._tunnel = Tunnel(self._connection)
         if self._tunnel is None:
+            check_place(info, dict.fromkeys([self.launcher.peer, self._connection.address]))
             await in_thread(self._check_way, str(info["ip"]), int(info["shell_port"]))
             return info
         return await self._tunnel.reach(info, *getattr(self.command, "relay", ("", 0)))
