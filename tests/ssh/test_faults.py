@@ -14,6 +14,8 @@ import pytest
 from client import Kernel, RequestError, request
 from front import Front, nothing_left, until
 
+from elyra_launcher.landing import RELAYS
+
 NAMES = ("plain", "tunnel")
 OUTAGE = 60
 LOST = """
@@ -257,6 +259,17 @@ def test_a_relay_that_is_killed_is_replaced(pair, w3):
     until(lambda: len(w3.run("ps", "-o", "pid=", "--ppid", keeper).split()) == 2)
     until(lambda: answers(kernel))  # what is on its way meanwhile is lost
     assert kernel.value("x + 1") == "42"
+
+
+def test_a_relay_that_is_killed_too_often_leaves_no_port(pair, w3):
+    """There would be nobody to take what comes to it."""
+    launcher, keeper = (process_of(pair[1], w3, who) for who in ("launcher", "keeper"))
+    before, seen = len(w3.sockets()), {launcher}
+    for _ in range(RELAYS):
+        relay = until(lambda: set(w3.run("ps", "-o", "pid=", "--ppid", keeper).split()) - seen).pop()
+        seen.add(relay)
+        w3.run("kill", "-KILL", relay)
+    until(lambda: len(w3.sockets()) == before - 1)
 
 
 def answers(kernel):
