@@ -13,6 +13,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import time
 
@@ -115,7 +116,6 @@ def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
     packed = stream.read(order["packed"])
     if len(packed) < order["packed"]:
         raise LandingError("the connection broke before all of the launch was there", host=True)
-    signal.alarm(0)  # which the server's first line set, should nothing more come
     base = choose_base()
     remove_abandoned(base)
     directory = os.path.join(base, order["name"])
@@ -132,6 +132,7 @@ def launch(order: Order, stream: BinaryIO, reporter: Reporter) -> None:
         raise LandingError(
             f"the launch log {error.filename} cannot be written: {error.strerror}", host=False
         ) from error
+    signal.alarm(0)  # which the server's first line set, should nothing more come
     sys.stdout.flush()
     sshd = find_sshd()
     try:
@@ -189,7 +190,13 @@ def open_log(order: Order) -> int:
     if order["log_is_directory"] or os.path.isdir(place):
         os.makedirs(place, 0o700, exist_ok=True)
         place = os.path.join(place, f"kernel-{order['kernel_id']}.log")
-    log = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    # A pipe must not hold up the launch, nor be filled by it.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    log = os.open(place, flags, 0o600)
+    status = os.fstat(log)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+        os.close(log)
+        raise OSError(0, "it is no file of this user's", place)
     os.fchmod(log, 0o600)
     return log
 
@@ -308,7 +315,10 @@ class Keeper:
 
     def _start_relay(self) -> int:
         """Start the relay, if there is to be one; return its port."""
-        if not self._order["relay"] or self._relays == RELAYS:
+        if not self._order["relay"]:
+            return 0
+        if self._relays == RELAYS:  # nobody takes what comes to its port
+            self._carriers.close()
             return 0
         self._relays += 1
         if self._package not in sys.path:

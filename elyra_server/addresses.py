@@ -23,6 +23,9 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Documentation addresses (RFC 5737, RFC 3849): asking for a route there sends nothing.
 PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
+RESOLVER_LIMIT = 1.0
+"""Seconds that a launch waits for the resolver, where it can go on without its answer."""
+
 NAME_KEPT = 60.0
 """Seconds for which the addresses of this host's name are remembered."""
 
@@ -114,6 +117,12 @@ def look_up_own_name() -> None:
     _named = time.monotonic(), [address for info in infos if _is_usable(address := str(info[4][0]))]
 
 
+def do_with_known_name() -> None:
+    """Let `advertised_addresses` not ask for this host's name, also where nothing is known of it yet."""
+    global _named
+    _named = _named or (float("-inf"), [])
+
+
 def address_towards(url: str) -> str:
     """Return this host's address on the route to a URL's host, "" if it is none for others; may ask the resolver."""
     parts = urlsplit(url)
@@ -133,6 +142,12 @@ def is_this_host(name: str) -> bool:
     except (OSError, ValueError):  # the latter for what cannot be a name
         return False
     return any(_is_own(address) for address in found)
+
+
+def is_same_address(one: str, other: str) -> bool:
+    """Say whether two texts are the same address; of IPv4 there are some in IPv6."""
+    address = _parse(one)
+    return address is not None and address == _parse(other)
 
 
 def is_ipv4_elsewhere(ip: str) -> bool:

@@ -196,7 +196,7 @@ class Launcher:
     ) -> dict[str, Any]:
         """Ask the launcher for something, waiting shortly for a link that is being redialled."""
         deadline = time.monotonic() + patience
-        while self.link is None:
+        while self.link is None or not self.link.open:
             if self.gone.is_set():
                 raise LinkError(f"The launcher was not asked to {method}: it is gone.")
             if time.monotonic() > deadline:
@@ -220,6 +220,27 @@ class Launcher:
             await self.request(protocol.INTERRUPT)
             return True
         return bool((await self.request(protocol.SIGNAL, {"signum": int(signum)})).get("alive", True))
+
+    async def check_restart(self) -> None:
+        """See, before a kernel is given up for its next one, that its launcher can be asked for that.
+
+        Raises
+        ------
+        LinkError
+            If not, while the kernel goes on there.
+        """
+        if not self.running or self._ending or self.gone.is_set():
+            return
+        try:
+            try:
+                await self.request(protocol.PING_METHOD)
+            except LinkError:
+                if self.link is not None and self.link.open:
+                    raise
+                await self.request(protocol.PING_METHOD)  # over the next link, which may be there soon
+        except LinkError as error:
+            if not self.gone.is_set():
+                raise LinkError(f"The kernel was not restarted. {error}") from error
 
     async def restart(self, now: bool) -> dict[str, Any]:
         """Let the launcher start its kernel anew on the same ports; return the connection info."""

@@ -16,11 +16,18 @@ from collections.abc import Iterable
 
 from elyra_launcher import protocol
 from elyra_launcher.dial import notice_outages
-from elyra_server.addresses import LOOPBACK, advertised_addresses, bind, look_up_own_name
+from elyra_server.addresses import (
+    LOOPBACK,
+    RESOLVER_LIMIT,
+    advertised_addresses,
+    bind,
+    do_with_known_name,
+    look_up_own_name,
+)
 from elyra_server.certificate import Certificate, make_certificate
 from elyra_server.launchers import Launcher
 from elyra_server.links import Link, text_of
-from elyra_server.service import Service, in_thread
+from elyra_server.service import Service, in_thread_within
 from elyra_server.settings import Settings
 from elyra_server.tls import Connection
 
@@ -108,9 +115,10 @@ class Listener:
         return ",".join(self._listen([name], name) for name in names)
 
     async def remote_response_address(self, first: str = "") -> str:
-        """Return `response_address` for a launcher on another host; the resolver may take its time meanwhile."""
+        """Return `response_address` for a launcher on another host; a resolver that hangs holds up nobody."""
         if not self.settings.response_ip:
-            await in_thread(look_up_own_name)
+            await in_thread_within(RESOLVER_LIMIT, None, look_up_own_name)
+            do_with_known_name()
         return self.response_address(local=False, first=first)
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from elyra_server.errors import (
     ElyraError,
     KernelIdInUseError,
     LaunchError,
+    LinkError,
     ServerEndingError,
     TooManyKernelsError,
 )
@@ -145,6 +146,8 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
             self.ready.cancel()  # a shutdown asks it how the last start went
 
     async def _restart_once(self, now: bool, newports: bool, options: dict[str, Any]) -> None:
+        if isinstance(self.provisioner, ProcessProxyProvisioner):
+            await self.provisioner.check_restart()
         self.fire("restart")
         self.execution_state = "restarting"
         try:
@@ -387,6 +390,8 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
                 self.start_watching_activity(kernel_id)
             if not await kernel.is_ready():
                 raise LaunchError("The kernel was restarted, but does not answer.")
+        except LinkError:
+            raise  # nothing was done: the kernel goes on
         except ElyraError as error:
             if kernel.execution_state != "dead":
                 kernel.execution_state, kernel.reason = "dead", str(error)

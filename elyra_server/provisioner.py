@@ -121,7 +121,8 @@ class ProcessProxyProvisioner(LocalProvisioner):
             try:
                 return self._started(await self._reachable(await launcher.restart(now=True)))
             except LaunchError as error:
-                if launcher.ending:  # it was told to end meanwhile, and perhaps released
+                # It was told to end meanwhile, and perhaps released; or it is there and just cannot be asked now.
+                if launcher.ending or (launcher.lost.is_set() and not launcher.gone.is_set()):
                     raise
                 self.log.warning("Kernel %s: %s It is launched anew.", self.kernel_id, error)
         if self._remote:
@@ -241,6 +242,11 @@ class ProcessProxyProvisioner(LocalProvisioner):
     async def terminate(self, restart: bool = False) -> None:
         """Ask the kernel, by a signal, to end."""
         await self.send_signal(15)
+
+    async def check_restart(self) -> None:
+        """See that a restart does not cost a kernel which goes on, but cannot be asked for anything now."""
+        if self._launcher is not None:
+            await Service.instance().call(self._launcher.check_restart())
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """Tell the launcher what the shutdown request on the control channel is for."""

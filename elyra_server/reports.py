@@ -6,9 +6,10 @@ not lead the server, and with it the kernel's user, to what is only the server's
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from elyra_server.addresses import is_this_host
+from elyra_server.addresses import is_same_address, is_this_host
 from elyra_server.errors import LaunchError
 
 SCHEME = "hmac-"
@@ -43,6 +44,30 @@ def check_report(info: dict[str, Any], peer: str) -> None:
         raise LaunchError(
             f"The launcher called from {peer}, but says that its kernel listens at {ip[:100] or 'no address'}, "
             "which is this server. Let the kernel report the address of its own host."
+        )
+
+
+def check_place(info: dict[str, Any], places: Iterable[str]) -> None:
+    """Refuse connection info that leads to another host than the launcher's.
+
+    Parameters
+    ----------
+    info : dict
+        The report's.
+    places : iterable of str
+        The addresses that its host is known by.
+
+    Raises
+    ------
+    LaunchError
+        The text says where it leads to.
+    """
+    known = [place for place in places if place]
+    if not any(is_same_address(str(info["ip"]), place) for place in known):
+        raise LaunchError(
+            f"The launcher says that its kernel listens at {str(info['ip'])[:100]}, but its host is "
+            f"{' or '.join(known)}. Let the kernel report the address from which its launcher calls, or set "
+            "ELYRA_ENABLE_TUNNELING=True."
         )
 
 

@@ -59,6 +59,14 @@ async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return await future
 
 
+async def in_thread_within(limit: float, fallback: T, function: Callable[..., T], *args: Any) -> T:
+    """Do the same for at most so many seconds; then the result is `fallback`, and the call goes on by itself."""
+    try:
+        return await asyncio.wait_for(in_thread(function, *args), limit)
+    except asyncio.TimeoutError:
+        return fallback
+
+
 async def invoke(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a method that may be plain or a coroutine; a plain one in a thread."""
     if inspect.iscoroutinefunction(method):

@@ -15,13 +15,14 @@ from jupyter_client.connect import port_names
 
 from elyra_launcher.landing import PLACE
 from elyra_server import shipping
-from elyra_server.addresses import is_ipv4_elsewhere, is_this_host
+from elyra_server.addresses import RESOLVER_LIMIT, is_ipv4_elsewhere, is_this_host
 from elyra_server.arguments import PORT_LIMITS, fill
 from elyra_server.environment import KERNEL_PREFIX, default_username
 from elyra_server.errors import InvalidRequestError, LaunchError
 from elyra_server.listener import current_listener
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
-from elyra_server.service import in_thread
+from elyra_server.reports import check_place
+from elyra_server.service import in_thread, in_thread_within
 from elyra_server.settings import parse_bool, split_list
 from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.connections import Connection
@@ -138,6 +139,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
         if self._tunnel is None and not is_ipv4_elsewhere(str(info["ip"])):
             self._tunnel = Tunnel(self._connection)
         if self._tunnel is None:
+            check_place(info, dict.fromkeys([self.launcher.peer, self._connection.address]))
             await in_thread(self._check_way, str(info["ip"]), int(info["shell_port"]))
             return info
         return await self._tunnel.reach(info, *getattr(self.command, "relay", ("", 0)))
@@ -211,7 +213,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
     async def _start_on(self, host: str, kernel_cmd: list[str], env: dict[str, str], cwd: Any) -> None:
         self.host = host
         self._count()
-        if await in_thread(is_this_host, host):
+        if await in_thread_within(RESOLVER_LIMIT, False, is_this_host, host):
             self._check_user(host, env)
             address = current_listener(self.settings).response_address(local=True)
             kept = {name: value for name, value in env.items() if name != CONNECTION_FILE_MODE}

@@ -234,9 +234,21 @@ class Connection:
     async def local_address(self) -> str:
         """Return the address of this server that the host sees; empty where something is in between."""
         transport = await self.transport()
-        if self.target.jump is not None or self.target.proxy_command:
+        return str(transport.sock.getsockname()[0]) if self._direct else ""
+
+    @property
+    def address(self) -> str:
+        """The host's address; empty where it is not known: something is in between, or there is no connection now."""
+        if self._transport is None or not self._direct:
             return ""
-        return str(transport.sock.getsockname()[0])
+        try:
+            return str(self._transport.sock.getpeername()[0])
+        except OSError:
+            return ""
+
+    @property
+    def _direct(self) -> bool:
+        return self.target.jump is None and not self.target.proxy_command
 
     def _drop(self) -> None:
         """Close the connection, which nobody needs any more."""

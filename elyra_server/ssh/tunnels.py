@@ -31,8 +31,11 @@ from elyra_server.ssh.streams import NoWayError, Stream, close
 OPEN_LIMIT = 5.0
 """Seconds in which a connection through the tunnel has to be there."""
 
-NO_ANSWER = concurrent.futures.TimeoutError
-"""The built-in TimeoutError since Python 3.11."""
+NO_ANSWER = (concurrent.futures.TimeoutError, concurrent.futures.CancelledError)
+"""There was none in time, or until the end of the process."""
+
+MAX_STREAMS, MAX_LAUNCHERS = 128, 1024
+"""How many connections go to one kernel, and come from all launchers of a host, at a time: each has two threads."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 CHUNK = 65536
@@ -112,6 +115,7 @@ class ReverseForward:
         self._transport: paramiko.Transport | None = None
         self._asking = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
+        self._room = threading.BoundedSemaphore(MAX_LAUNCHERS)
 
     @classmethod
     def shared(cls, connection: Connection, target: int) -> ReverseForward:
@@ -173,14 +177,18 @@ class ReverseForward:
 
         def connect() -> None:
             try:
-                sock = socket.create_connection((LOOPBACK, self._target), OPEN_LIMIT)
+                join(socket.create_connection((LOOPBACK, self._target), OPEN_LIMIT), channel)
             except OSError as error:
                 log.warning("A launcher's connection could not be taken to the listener: %s", error)
                 channel.close()
-                return
-            join(sock, channel)
+            finally:
+                self._room.release()
 
-        threading.Thread(target=connect, name="elyra ssh tunnel", daemon=True).start()
+        if self._room.acquire(blocking=False):
+            threading.Thread(target=connect, name="elyra ssh tunnel", daemon=True).start()
+        else:
+            log.warning("Host %s: there are too many connections through its tunnel.", self._connection.target)
+            channel.close()
 
 
 class Forward:
@@ -237,6 +245,10 @@ class Forward:
                         log.warning("A client's connection to a kernel cannot be taken: %s", error.strerror)
                         self._closed.wait(FIRST_PAUSE)
                     continue
+                if len(self._open) >= MAX_STREAMS:
+                    log.warning("A client's connection to a kernel is one too many: there are %i.", MAX_STREAMS)
+                    sock.close()
+                    continue
                 self._open.add(sock)
                 threading.Thread(
                     target=self._connect, args=(sock, key.data), name="elyra ssh tunnel", daemon=True
@@ -262,7 +274,7 @@ class Forward:
             waiting = asyncio.run_coroutine_threadsafe(self._connection.transport(), self._loop)
             transport = waiting.result(2 * OPEN_LIMIT)
             return transport.open_channel("direct-tcpip", (ip, port), (LOOPBACK, 0), timeout=OPEN_LIMIT)
-        except (HostError, paramiko.SSHException, EOFError, OSError, NO_ANSWER, RuntimeError) as error:
+        except (HostError, paramiko.SSHException, EOFError, OSError, *NO_ANSWER, RuntimeError) as error:
             raise NoWayError(str(error) or type(error).__name__) from error
 
     def _end(self) -> None:

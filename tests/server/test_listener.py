@@ -310,6 +310,8 @@ async def test_restarts_that_overlap_are_all_answered_by_the_next_report(listene
     info = {**dict.fromkeys(PORTS, 4711), "ip": "127.0.0.1", "key": "k", "transport": "tcp", "signature_scheme": "s"}
 
     class Agrees:
+        open = True
+
         async def request(self, method, params, timeout):
             return {}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from elyra_server.errors import LaunchError
-from elyra_server.reports import check_key, check_report
+from elyra_server.reports import check_key, check_place, check_report
 
 GOOD = {"transport": "tcp", "signature_scheme": "hmac-sha256", "ip": "192.0.2.7", "key": "secret"}
 
@@ -44,3 +44,13 @@ def test_one_that_would_lead_to_the_server_s_own_is_refused(change, said):
 def test_one_without_a_key_is_refused():
     with pytest.raises(LaunchError, match="without a key"):
         check_key({**GOOD, "key": ""})
+
+
+def test_one_that_leads_to_another_host_than_its_launcher_s_is_refused():
+    """Of those by which a host reached by ssh is known."""
+    check_place(GOOD, ["192.0.2.9", "192.0.2.7"])
+    check_place(GOOD, ["::ffff:192.0.2.7", ""])
+    with pytest.raises(
+        LaunchError, match=r"listens at 192\.0\.2\.7, but its host is 192\.0\.2\.9 or 192\.0\.2\.8\. Let"
+    ):
+        check_place(GOOD, ["192.0.2.9", "", "192.0.2.8"])

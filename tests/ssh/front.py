@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
+import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -56,6 +60,56 @@ class Front(Server):
             return error, time.monotonic() - begin
         request(self, "DELETE", f"/api/kernels/{model['id']}")
         raise AssertionError(f"{name} started")
+
+
+class SlowWay:
+    """A port on this host that leads to another host's sshd, with so many seconds on the way in each direction."""
+
+    def __init__(self, host, seconds):
+        self._place = (host.address, host.port)
+        self._seconds = seconds
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._socks = []
+        self.port = self._server.getsockname()[1]
+
+    def __enter__(self):
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        for sock in (self._server, *self._socks):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                ends = self._server.accept()[0], socket.create_connection(self._place)
+                self._socks += ends
+                for source, target in (ends, ends[::-1]):
+                    way = queue.Queue()
+                    threading.Thread(target=self._take, args=(source, way), daemon=True).start()
+                    threading.Thread(target=self._give, args=(way, target), daemon=True).start()
+
+    def _take(self, source, way):
+        data = b"begin"
+        while data:
+            try:
+                data = source.recv(65536)
+            except OSError:
+                data = b""
+            way.put((time.monotonic() + self._seconds, data))
+
+    def _give(self, way, target):
+        with contextlib.suppress(OSError):
+            while True:
+                due, data = way.get()
+                time.sleep(max(due - time.monotonic(), 0.0))
+                if not data:
+                    target.shutdown(socket.SHUT_WR)
+                    return
+                target.sendall(data)
 
 
 def until(condition, limit=20.0):

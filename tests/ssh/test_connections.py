@@ -19,6 +19,7 @@ from elyra_server.ssh.login import Login
 from elyra_server.ssh.pack import Pack
 from elyra_server.ssh.session import Session
 from elyra_server.ssh.target import Target
+from elyra_server.ssh.tunnels import MAX_STREAMS, Forward
 
 MAX_SESSIONS = 10
 
@@ -145,3 +146,36 @@ async def test_a_server_that_is_out_of_threads_blames_no_host(monkeypatch):
     assert not error.value.lasting
     command.directory = "/tmp/elyra-landing-1"
     assert await command.gone() is None
+
+
+async def test_a_kernel_has_only_so_many_connections_through_ssh():
+    """Each takes two threads of the server; whoever is one too many is told so at once."""
+    over = asyncio.Event()
+
+    class Slow(Reached):
+        async def transport(self):
+            await over.wait()
+            raise HostError("It was not there in time.")
+
+    forward = Forward(Slow(), "127.0.0.1", [9], "", 0)
+    try:
+        with contextlib.ExitStack() as stack:
+
+            def connect():
+                sock = stack.enter_context(socket.create_connection(("127.0.0.1", forward.ports[0])))
+                sock.settimeout(0.01)
+                return sock
+
+            socks = [connect() for _ in range(MAX_STREAMS + 3)]
+            for sock in socks[-3:]:
+                sock.settimeout(20)
+                assert await asyncio.to_thread(sock.recv, 1) == b""
+            for sock in socks[:-3]:
+                with pytest.raises(TimeoutError):
+                    sock.recv(1)
+    finally:
+        forward.close()
+        over.set()
+    await asyncio.to_thread(
+        until, lambda: not [each for each in threading.enumerate() if each.name == "elyra ssh tunnel"]
+    )

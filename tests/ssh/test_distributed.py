@@ -150,6 +150,21 @@ def test_output_of_the_launch_is_kept_on_the_host(hosts, tmp_path, w1):
         assert oct(log.stat().st_mode)[-3:] == "600"
 
 
+def test_a_log_that_is_a_pipe_holds_up_no_launch(hosts, tmp_path, w1):
+    pipe = w1.directory / "root" / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with Front(tmp_path, hosts, ELYRA_PROXY_LAUNCH_LOG="~/pipe") as server:
+        server.add("w1", remote_hosts="w1")
+        error, seconds = server.fail("w1")
+        assert f"the launch log {pipe} cannot be written: it is no file of this user's" in error.message
+        os.close(reader)
+        error, more = server.fail("w1")
+        assert f"the launch log {pipe} cannot be written: No such device or address" in error.message
+        assert seconds + more < 40  # and not the launch limit each
+    assert nothing_left(w1)
+
+
 def test_where_no_host_is_well_launches_still_spread():
     choice = HostChoice()
     for name in ("a", "b", "c"):

@@ -14,7 +14,10 @@ import pytest
 from client import Kernel, RequestError, request
 from front import Front, nothing_left, until
 
+from elyra_launcher.landing import RELAYS
+
 NAMES = ("plain", "tunnel")
+OUTAGE = 60
 LOST = """
 table inet lost {{
     chain input {{ type filter hook input priority -20; tcp sport {0} drop; }}
@@ -94,8 +97,8 @@ def process_of(kernel, host, who):
 
 
 def test_an_outage_while_cells_run_loses_nothing(pair, w2, w3):
-    """Longer than it takes to notice; the tunnel is made again while the old connection still sleeps."""
-    count = 28
+    """A minute; the tunnel is made again while the old connection still sleeps."""
+    count = OUTAGE + 10
     cell = f"import time\nfor i in range({count}): print(i, 'x' * 5000, flush=True); time.sleep(1)"
     with ThreadPoolExecutor() as pool:
         begun = [threading.Event() for _ in pair]
@@ -107,8 +110,8 @@ def test_an_outage_while_cells_run_loses_nothing(pair, w2, w3):
             assert event.wait(60)
         for host in (w2, w3):
             host.cut()
-        time.sleep(20)  # this is what is tested
         try:
+            time.sleep(OUTAGE)  # this is what is tested
             with pytest.raises(RequestError) as error:
                 pair[1].interrupt()
         finally:
@@ -121,6 +124,36 @@ def test_an_outage_while_cells_run_loses_nothing(pair, w2, w3):
     for kernel in pair:
         works(kernel)
     assert w3.sessions() == w3.forwards() == 1
+
+
+def test_a_restart_during_an_outage_leaves_the_kernel_as_it_is(pair, w2, w3):
+    for kernel in pair:
+        kernel.value("x = 41")
+    for host in (w2, w3):
+        host.cut()
+    try:
+        for _ in ("before it is noticed", "after that"):
+            with ThreadPoolExecutor() as pool:
+                for message in pool.map(refusal, pair):
+                    assert "The kernel was not restarted. " in message
+                    assert "its kernel goes on, and it calls in when the network is back" in message
+            assert "dead" not in [kernel.get()["execution_state"] for kernel in pair]
+    finally:
+        for host in (w2, w3):
+            host.restore()
+    for kernel in pair:
+        assert kernel.value("x + 1") == "42"
+        until(lambda kernel=kernel: not refusal(kernel))
+        assert kernel.value("'x' in dir()") == "False"
+
+
+def refusal(kernel):
+    """Return why a kernel cannot be restarted; nothing if it is."""
+    try:
+        kernel.restart()
+    except RequestError as error:
+        return error.message
+    return ""
 
 
 def test_a_link_that_goes_down_and_up(pair, w2, w3):
@@ -226,6 +259,17 @@ def test_a_relay_that_is_killed_is_replaced(pair, w3):
     until(lambda: len(w3.run("ps", "-o", "pid=", "--ppid", keeper).split()) == 2)
     until(lambda: answers(kernel))  # what is on its way meanwhile is lost
     assert kernel.value("x + 1") == "42"
+
+
+def test_a_relay_that_is_killed_too_often_leaves_no_port(pair, w3):
+    """There would be nobody to take what comes to it."""
+    launcher, keeper = (process_of(pair[1], w3, who) for who in ("launcher", "keeper"))
+    before, seen = len(w3.sockets()), {launcher}
+    for _ in range(RELAYS):
+        relay = until(lambda: set(w3.run("ps", "-o", "pid=", "--ppid", keeper).split()) - seen).pop()
+        seen.add(relay)
+        w3.run("kill", "-KILL", relay)
+    until(lambda: len(w3.sockets()) == before - 1)
 
 
 def answers(kernel):

@@ -6,12 +6,14 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from client import Kernel
 from front import Front, nothing_left
 
+from demo import ROOT
 from demo.hosts import PASSWORD
 
 NAME = "import os; print(os.uname().nodename, os.environ['USER'])"
@@ -119,8 +121,10 @@ def test_a_host_that_refuses_the_connection(server, alias, w1):
 def test_a_host_that_does_not_answer(server, alias, w2):
     alias("silent", w2, Port=2222)
     w2.filter()
-    error, seconds = server.fail("silent")
-    w2.unfilter()
+    try:
+        error, seconds = server.fail("silent")
+    finally:
+        w2.unfilter()
     assert f"{w2.address} does not answer. Check that the host is up" in error.message
     assert seconds < 15  # and not what TCP takes
 
@@ -137,6 +141,27 @@ def test_a_host_that_does_not_exist(server):
     server.add("nowhere", remote_hosts="no-such-host.invalid")
     error, _ = server.fail("nowhere")
     assert "no-such-host.invalid, port 22: its name cannot be resolved" in error.message
+
+
+def test_a_resolver_that_hangs_holds_up_no_launch(hosts, tmp_path, w1):
+    """Asked whether the host is this one, and for this host's own name."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket, time\n"
+        "resolve = socket.getaddrinfo\n"
+        "def hang(host, *args, **options):\n"
+        "    if host in ('slow', socket.gethostname()): time.sleep(60)\n"
+        "    return resolve(host, *args, **options)\n"
+        "socket.getaddrinfo = hang\n"
+    )
+    with Front(tmp_path, hosts, PYTHONPATH=f"{tmp_path}:{ROOT}") as server:
+        config = server.home / ".ssh" / "config"
+        config.write_text(f"Host slow\n  HostName {w1.address}\n{config.read_text()}")
+        server.add("slow", remote_hosts="slow")
+        begin = time.monotonic()
+        kernel = Kernel(server, "slow")
+        assert time.monotonic() - begin < 30  # and not a minute for each
+        assert kernel.value(NAME) == "w1 root"
+        kernel.delete()
 
 
 def test_a_full_disk(server, start, w1):

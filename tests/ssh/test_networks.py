@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 from client import Kernel
-from front import Front, nothing_left, until
+from front import Front, SlowWay, nothing_left, until
 
 from elyra_server.addresses import advertised_addresses
 from elyra_server.errors import LaunchError
 
-OUTAGE = 12
 HOST = "import os; print(os.uname().nodename)"
 
 
@@ -108,30 +104,6 @@ def test_a_host_whose_sshd_forwards_nothing_is_told_so(server, w2):
     assert "AllowTcpForwarding yes" in error.message
 
 
-def test_an_outage_costs_nothing_but_time(server, start, w1, w2):
-    server.add("tunnel2", remote_hosts="w2", enable_tunneling=True)
-    cell = f"import time\nfor i in range({OUTAGE + 3}): print(i, flush=True); time.sleep(1)"
-    with ThreadPoolExecutor() as pool:
-        kernels = [start("w1"), start("tunnel2")]
-        begun = [threading.Event() for _ in kernels]
-        results = [
-            pool.submit(kernel.execute, cell, on_output=lambda _, event=event: event.set())
-            for kernel, event in zip(kernels, begun, strict=True)
-        ]
-        for event in begun:
-            assert event.wait(60)
-        for host in (w1, w2):
-            host.cut()
-        time.sleep(OUTAGE)  # this is what is tested
-        for host in (w1, w2):
-            host.restore()
-        for result in results:
-            assert result.result().text.split() == [str(number) for number in range(OUTAGE + 3)]
-    for kernel in kernels:
-        cell = "print('on', flush=True); time.sleep(100)"
-        assert kernel.execute(cell, on_output=lambda _, kernel=kernel: kernel.interrupt()).error == "KeyboardInterrupt"
-
-
 def test_an_outage_beyond_the_lease_ends_the_kernel_on_its_own(hosts, tmp_path, w1, w2):
     with Front(tmp_path, hosts, ELYRA_LEASE="5", ELYRA_PING="1") as server:
         server.add("plain", remote_hosts="w1")
@@ -156,6 +128,32 @@ def test_an_outage_beyond_the_lease_ends_the_kernel_on_its_own(hosts, tmp_path, 
             kernel.delete()
         assert nothing_left(w1)
         assert nothing_left(w2)
+
+
+def test_a_way_to_the_host_that_takes_long(hosts, tmp_path, w1):
+    """Also a login over it, which takes several answers, has its time if it is given that."""
+    with (
+        SlowWay(w1, 0.3) as slow,
+        SlowWay(w1, 1.0) as slower,
+        Front(tmp_path, hosts, ELYRA_SSH_LOGIN_LIMIT="6") as server,
+    ):
+        config = server.home / ".ssh" / "config"
+        for name, way in (("slow", slow), ("slower", slower)):
+            where = f"  HostName 127.0.0.1\n  Port {way.port}\n  HostKeyAlias {w1.address}\n"
+            config.write_text(f"Host {name}\n{where}{config.read_text()}")
+        server.add("plain", remote_hosts="slow")
+        server.add("tunnel", remote_hosts="slow", enable_tunneling=True)
+        server.add("slower", remote_hosts="slower")
+        for name in ("plain", "tunnel"):
+            kernel = Kernel(server, name)
+            assert kernel.value(HOST) == "w1"
+            kernel.restart()
+            assert kernel.value(HOST) == "w1"
+            kernel.delete()
+        assert nothing_left(w1)
+        error, _ = server.fail("slower")
+        assert "no login within 6 s" in error.message
+        assert "raise ELYRA_SSH_LOGIN_LIMIT" in error.message
 
 
 def test_the_connection_file_can_be_fetched_by_ssh(hosts, tmp_path, w1, w2):
