@@ -37,6 +37,9 @@ FINISH_PATIENCE = 15.0
 """Seconds that an application has for its own end, once its launcher is gone, before it is killed: the launcher's last
 step, which stops Spark, may take 10."""
 
+DRIVER_PATIENCE = 60.0
+"""Seconds more for one whose driver is not there yet, on a busy cluster: the kernel may be gone before it comes."""
+
 KILL_PATIENCE = 30.0
 LATE_PATIENCE = 10.0
 """Seconds to look for an application whose submission was stopped half way."""
@@ -128,6 +131,8 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
             return
         if not self.application.over.done() and self.launcher.connection is not None:
             await self._ask_until_over(FINISH_PATIENCE)
+            if self.application.report is not None and self.application.report.state == "ACCEPTED":
+                await self._ask_until_over(DRIVER_PATIENCE)  # its launcher waits for Spark's driver
         if not self.application.over.done() and not await self.applications.kill(self.application, KILL_PATIENCE):
             self.log.error("Application %s could not be killed: %s", self.application.id, self.application.problem)
         if self.application.report is None:
