@@ -45,7 +45,9 @@ def compare(where: str, runs: int, lives: dict[str, Life]) -> Iterator[Figure]:
     problems: dict[str, dict[str, str]] = {name: {} for name in lives}
     for number in range(runs + (runs > 1)):
         for name, live in lives.items():
-            for act, value in live().items():
+            lived = live()
+            print(f"run {number}, {name}: {lived}", flush=True)
+            for act, value in lived.items():
                 if isinstance(value, str):
                     problems[name][act] = value
                 elif number or runs == 1:  # the first is not counted: files are read and caches filled
