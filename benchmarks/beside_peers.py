@@ -98,7 +98,7 @@ def life(server: Server, spec: str, endpoint: str = "") -> dict[str, float | str
 
 def running(endpoint: str) -> str:
     """Return the application that runs; one at a time does here."""
-    apps = (requests.get(f"{endpoint}/apps?states=RUNNING", timeout=10).json()["apps"] or {}).get("app", [])
+    apps = (requests.get(f"{endpoint}/apps?states=ACCEPTED,RUNNING", timeout=10).json()["apps"] or {}).get("app", [])
     return str(apps[-1]["id"]) if apps else ""
 
 
