@@ -45,7 +45,9 @@ def compare(where: str, runs: int, lives: dict[str, Life]) -> Iterator[Figure]:
     problems: dict[str, dict[str, str]] = {name: {} for name in lives}
     for number in range(runs + (runs > 1)):
         for name, live in lives.items():
-            for act, value in live().items():
+            lived = live()
+            print(f"run {number}, {name}: {lived}", flush=True)
+            for act, value in lived.items():
                 if isinstance(value, str):
                     problems[name][act] = value
                 elif number or runs == 1:  # the first is not counted: files are read and caches filled
@@ -96,7 +98,7 @@ def life(server: Server, spec: str, endpoint: str = "") -> dict[str, float | str
 
 def running(endpoint: str) -> str:
     """Return the application that runs; one at a time does here."""
-    apps = (requests.get(f"{endpoint}/apps?states=RUNNING", timeout=10).json()["apps"] or {}).get("app", [])
+    apps = (requests.get(f"{endpoint}/apps?states=ACCEPTED,RUNNING", timeout=10).json()["apps"] or {}).get("app", [])
     return str(apps[-1]["id"]) if apps else ""
 
 

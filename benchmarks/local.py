@@ -27,7 +27,8 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
     yield launcher_start(runs)
     with elyra(directory / "elyra") as ours, jupyter_server(directory / "plain") as plain:
         yield from first_replies(runs, ours, plain)
-        yield api_with_kernels(runs, ours)
+        with elyra(directory / "empty") as empty:
+            yield api_with_kernels(runs, ours, empty)
         yield supervisor_memory(ours)
         yield from ends.measure(runs, ours)
     with elyra(directory / "idle") as ours:
@@ -111,19 +112,17 @@ def first_replies(runs: int, ours: Server, plain: Server) -> Iterator[Figure]:
     yield figure("POST to first reply, python_local, beside a KernelManager alone", "s", values, managers, 1.15)
 
 
-def api_with_kernels(runs: int, server: Server) -> Figure:
-    """GET /api with a few kernels running, beside the same with none."""
+def api_with_kernels(runs: int, server: Server, empty: Server) -> Figure:
+    """GET /api with a few kernels running, beside the same of a server with none."""
     count = 5 if runs > 1 else 2
 
-    def gets() -> float:
-        return sum(server.get() for _ in range(200)) / 200 * 1000
+    def gets(server: Server) -> float:
+        return sum(server.get() for _ in range(100)) / 100 * 1000
 
-    gets()
-    floors = [gets() for _ in range(runs)]
     kernels = [server.start_kernel("python_local") for _ in range(count)]
     for kernel in kernels:
         kernel.first_reply()
-    values = [gets() for _ in range(runs)]
+    values, floors = interleaved(runs, lambda: gets(server), lambda: gets(empty))
     for kernel in kernels:
         kernel.close()
     return figure(f"GET /api with {count} kernels", "ms", values, floors, 1.1)
