@@ -185,7 +185,7 @@ def unpack(files: list[tuple[str, int, int]], content: bytes, directory: str) ->
 def open_log(order: Order) -> int:
     """Return where all output goes, as the server's operator said; -1 for nowhere."""
     place = os.path.expanduser(order["log"])
-    if not place:
+    if place in ("", os.devnull):
         return -1
     if order["log_is_directory"] or os.path.isdir(place):
         os.makedirs(place, 0o700, exist_ok=True)

@@ -88,9 +88,15 @@ meet_driver <- function() {
 }
 
 await_driver <- function(say = message) {
-  if (meet_driver()) return(invisible())
-  say("Waiting for Spark's driver, which is starting ...")
-  while (!meet_driver()) Sys.sleep(0.02) # a pipe that R waits for could not be interrupted
+  patience <- suppressWarnings(as.numeric(Sys.getenv("ELYRA_SPARK_PATIENCE", "8")))
+  late <- proc.time()[["elapsed"]] + if (is.na(patience)) 8 else patience
+  while (!meet_driver()) {
+    if (proc.time()[["elapsed"]] > late) {
+      say("Waiting for Spark's driver, which is starting ...")
+      late <- Inf
+    }
+    Sys.sleep(0.02) # a pipe that R waits for could not be interrupted
+  }
 }
 
 # -- RBackend

@@ -12,8 +12,9 @@ import threading
 DESCRIPTOR = "JPY_SPARK_FD"
 VARIABLES = ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
 
-#: Seconds of waiting after which the user is told.
-PATIENCE = 0.5
+PATIENCE = "ELYRA_SPARK_PATIENCE"
+USUAL_PATIENCE = 8.0
+"""Seconds of waiting after which the user is told, if the variable says nothing else: a driver usually takes less."""
 
 _lock = threading.Lock()
 
@@ -43,7 +44,7 @@ def wait() -> None:
         if DESCRIPTOR not in os.environ:
             return
         descriptor = int(os.environ[DESCRIPTOR])
-        if not select.select([descriptor], [], [], PATIENCE)[0]:
+        if not select.select([descriptor], [], [], _patience())[0]:
             print("Waiting for Spark's driver, which is starting ...", file=sys.stderr, flush=True)
             select.select([descriptor], [], [])
         values = os.read(descriptor, 4096).decode().split()
@@ -52,3 +53,10 @@ def wait() -> None:
         os.environ.update(zip(VARIABLES, values))
         del os.environ[DESCRIPTOR]
         os.close(descriptor)
+
+
+def _patience() -> float:
+    try:
+        return max(float(os.environ.get(PATIENCE, "")), 0.0)
+    except ValueError:
+        return USUAL_PATIENCE

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import signal
+import stat
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -254,7 +255,7 @@ def describe_end(code: int) -> str:
 def log_path(kernel_log_dir: str, proxy_launch_log: str, kernel_id: str) -> Path | None:
     """Return the file for a launch's output, None where none is wanted."""
     place = kernel_log_dir or proxy_launch_log
-    if not place:
+    if place in ("", os.devnull):
         return None
     path = Path(place).expanduser()
     return path / f"kernel-{kernel_id}.log" if kernel_log_dir or path.is_dir() else path
@@ -265,7 +266,12 @@ def _open_private(path: Path | None) -> IO[bytes] | None:
         return None
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # A pipe must not hold up the server, nor a device lose its mode.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(0, "it is not a file")
         os.fchmod(descriptor, 0o600)
     except OSError as error:
         raise LaunchError(

@@ -47,7 +47,8 @@ class Container:
 
     def early(self):
         command = command_of(*self.arguments)
-        return self._start(program=("-m", "elyra_launcher.early"), CONTAINER_ID="container_1", ELYRA_EARLY=command)
+        variables = {"CONTAINER_ID": "container_1", "ELYRA_EARLY": command, "ELYRA_SPARK_PATIENCE": "0.2"}
+        return self._start(program=("-m", "elyra_launcher.early"), **variables)
 
     def late(self):
         return self._start(*self.arguments, program=(), CONTAINER_ID="container_1", **GATEWAY)

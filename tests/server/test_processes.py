@@ -1,10 +1,14 @@
 """Launch commands as processes of this host, at their edges."""
 
+import os
 import subprocess
 import sys
 
+import pytest
+
 import elyra_server.processes
-from elyra_server.processes import LocalProcess
+from elyra_server.errors import LaunchError
+from elyra_server.processes import LocalProcess, log_path
 from elyra_server.service import Service
 
 
@@ -58,3 +62,18 @@ async def test_a_full_disk_ends_the_launch_log_and_not_the_command(tmp_path, mon
         return await command.ended, command.lines[-1]
 
     assert await on_service(run()) == (0, "done")
+
+
+async def test_a_launch_log_that_is_no_file_holds_nobody_up(tmp_path):
+    assert log_path("", os.devnull, "x") is None
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "read")
+    reader = os.open(tmp_path / "read", os.O_RDONLY | os.O_NONBLOCK)
+
+    async def run(name):
+        LocalProcess(["true"], {}, log_file=tmp_path / name)
+
+    for name in ("pipe", "read"):
+        with pytest.raises(LaunchError, match=f"The launch log {tmp_path / name} cannot be written"):
+            await on_service(run(name))
+    os.close(reader)

@@ -28,7 +28,8 @@ class Driver:
         java.parent.mkdir(parents=True)
         java.write_text(JAVA.format(gate=self._gate, java=Path(shutil.which("java")).resolve()))
         java.chmod(0o755)
-        self.option = f" --conf spark.yarn.appMasterEnv.JAVA_HOME={directory / 'home'}"
+        variables = {"JAVA_HOME": directory / "home", "ELYRA_SPARK_PATIENCE": 0.2}
+        self.option = "".join(f" --conf spark.yarn.appMasterEnv.{name}={value}" for name, value in variables.items())
 
     def let_go(self):
         self._gate.write_text("go")
