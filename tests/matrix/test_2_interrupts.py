@@ -1,6 +1,7 @@
 """An interrupt ends what a cell does, and its Spark job, and spoils nothing."""
 
 import pytest
+from subject import eventually
 
 
 def check_interrupted(kernel, result):
@@ -38,7 +39,8 @@ def test_an_interrupt_ends_the_job_of_the_cell(kernel, first_use):
         return jobs
 
     check_interrupted(kernel, kernel.interrupted(kernel.language.job, when=job_runs))
-    assert kernel.jobs(facts, "running") == []
+    # Spark ends a job, and tells of it, in its own time, which is a moment.
+    eventually(lambda: not kernel.jobs(facts, "running"), "the job's end", lambda: kernel.jobs(facts, "running"), 10)
     assert jobs[0]["jobId"] in [job["jobId"] for job in kernel.jobs(facts, "failed")]
     kernel.value(kernel.language.count, text="1000")
 
