@@ -164,11 +164,11 @@ class Client:
                 return request
 
     def await_stream(self, text: str) -> None:
-        """Return once the running cell wrote a text."""
-        while True:
+        """Return once the running cell wrote a text, perhaps in several messages."""
+        written = ""
+        while text not in written:
             message = self._client.get_iopub_msg(timeout=60)
-            if message["msg_type"] == "stream" and text in message["content"]["text"]:
-                return
+            written += message["content"]["text"] if message["msg_type"] == "stream" else ""
 
     def answer(self, code: str) -> str:
         """Run a cell and return its first text, which some kernels send after their idle."""

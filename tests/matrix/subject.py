@@ -96,10 +96,9 @@ class Subject(Kernel):
 
     def interrupted(self, code: str, when: Callable[[], Any] | None = None) -> Result:
         """Run a cell, interrupt it when a condition holds, by default when it printed "it runs"; return its result."""
-        if when is None:
-            return self.execute(code, 60, on_output=lambda text: self.interrupt() if RUNS in text else None)
-        request = self.begin(code)
-        eventually(when, "what is to be interrupted")
+        request = self.start_cell(code) if when is None else self.begin(code)
+        if when is not None:
+            eventually(when, "what is to be interrupted")
         self.interrupt()
         return self.result_of(request, 60)
 

@@ -72,11 +72,11 @@ def ask(socket, code):
 
 
 def await_output(socket, text):
-    """Wait until a running cell wrote something."""
-    while True:
+    """Wait until a running cell wrote something, perhaps in several messages."""
+    written = ""
+    while text not in written:
         message = socket.receive()
-        if message["msg_type"] == "stream" and text in message["content"]["text"]:
-            return
+        written += message["content"]["text"] if message["msg_type"] == "stream" else ""
 
 
 def test_cells_interrupts_restarts_and_the_end(server, language, kernel):
