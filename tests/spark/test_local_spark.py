@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -60,9 +61,13 @@ class Kernel:
 
     def close(self) -> None:
         """End kernel and Spark, which then removes its directories in /tmp."""
-        self.client.shutdown()
+        with contextlib.suppress(TimeoutError, queue.Empty):
+            self.client.shutdown(reply=True, timeout=10)  # a request without its reply may be lost with its channel
         self.client.stop_channels()
         try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
             self.process.wait(30)
         finally:
             with contextlib.suppress(ProcessLookupError):
