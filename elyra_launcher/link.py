@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 FIRST_DIAL_LIMIT = 10.0
 """Seconds for which a server that was never reached is tried."""
 
-EXIT_ANSWER_LIMIT = 0.3
-"""Seconds that the server has to answer that the kernel ended."""
+EXIT_ANSWER_LIMIT = 12.0
+"""Seconds that the server has to say what comes after the kernel's end."""
+
+GOODBYE_LIMIT = 0.3
+"""Seconds for what nobody waits for: the answer to an end that the server asked for, and the last bytes."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 
@@ -97,7 +100,8 @@ class Link(Channel):
         """
         self._number += 1
         number = self._number
-        timer = self._loop.call_later(EXIT_ANSWER_LIMIT, lambda: answer(None))
+        limit = GOODBYE_LIMIT if report["requested"] else EXIT_ANSWER_LIMIT
+        timer = self._loop.call_later(limit, lambda: answer(None))
 
         def answer(value: protocol.Message | None) -> None:
             if self._answers.pop(number, None) is not None:
@@ -123,7 +127,7 @@ class Link(Channel):
         sock, self._sock = self._sock, None
         self._loop.unwatch(sock.fileno())
         with suppress(OSError):
-            sock.settimeout(EXIT_ANSWER_LIMIT)
+            sock.settimeout(GOODBYE_LIMIT)
             if self._unsent:
                 sock.sendall(self._unsent)
             sock.setblocking(False)

@@ -225,7 +225,8 @@ class Supervisor(Owner):
                 self._tell_problem(self._problem)
                 self._stop_loop()
             elif self._report is not None:
-                self._channel.exit(self._report, self._told)
+                report = self._report
+                self._channel.exit(report, lambda answer: self._told(report, answer))
         elif self._requested or self._abandoned():
             self._stop_loop()
         else:
@@ -235,7 +236,9 @@ class Supervisor(Owner):
         """Whether the end came from outside, or from the server's absence: nobody waits for a report."""
         return isinstance(self._problem, Ended) or self._gave_up
 
-    def _told(self, answer: dict[str, Any]) -> None:
+    def _told(self, report: dict[str, Any], answer: dict[str, Any]) -> None:
+        if report is not self._report:
+            return  # an order to restart was faster than the answer
         seconds = answer.get("seconds")
         if answer.get("action") != protocol.ACTION_HOLD or self._requested or not isinstance(seconds, (int, float)):
             self._stop_loop()
@@ -406,6 +409,7 @@ class Supervisor(Owner):
             self._held = None
         if self._restarting:
             return {}
+        self._report = None
         if not self._runner.process.alive:
             self._start_again()
             return {}

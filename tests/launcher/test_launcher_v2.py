@@ -142,6 +142,34 @@ def test_a_crashed_kernel_is_restarted_where_the_server_wants_it(server, launch)
     shut_down(server, started)
 
 
+@pytest.mark.parametrize("answer", [{"action": "hold", "seconds": 0.01}, {"action": "end"}], ids=["hold", "end"])
+def test_a_restart_that_comes_before_the_answer_to_the_end_is_for_good(server, launch, answer):
+    server.on_exit = None
+    started = launch()
+    os.kill(server.wait_for("connection")["connection"]["pid"], signal.SIGKILL)
+    server.wait_for("exit")
+    assert server.request("restart", {"now": True})["result"] == {}
+    server.answer_exit(answer)
+    with Client(server.wait_for("connection", 2)["connection"]) as client:
+        assert client.run("1") == ("ok", "1")
+    server.on_exit = {"action": "end"}
+    shut_down(server, started)
+
+
+def test_a_server_that_is_slow_to_answer_the_end_can_still_restart(server, launch):
+    server.on_exit = None
+    started = launch()
+    os.kill(server.wait_for("connection")["connection"]["pid"], signal.SIGKILL)
+    server.wait_for("exit")
+    with pytest.raises(subprocess.TimeoutExpired):
+        started.wait(1)
+    server.answer_exit({"action": "hold", "seconds": 20})
+    server.request("restart", {"now": True})
+    server.wait_for("connection", 2)
+    server.on_exit = {"action": "end"}
+    shut_down(server, started)
+
+
 def test_a_restart_after_a_link_that_broke_meanwhile_is_for_good(server, launch):
     server.on_exit = {"action": "hold", "seconds": 2}
     started = launch()
