@@ -21,7 +21,7 @@ from elyra_server.launchers import quote_lines
 from elyra_server.processes import KEPT_LINES, describe_end
 from elyra_server.service import in_thread
 from elyra_server.ssh.connections import Connection
-from elyra_server.ssh.errors import HostError, SilenceError, WantError
+from elyra_server.ssh.errors import HostError, OutdatedError, SilenceError, WantError
 from elyra_server.ssh.pack import LAUNCHER, Pack
 from elyra_server.ssh.session import Session
 
@@ -99,19 +99,29 @@ class RemoteCommand:
             "package": f"{PLACE}/{LAUNCHER}",
         }
         self.relay = (order["relay"], 0)
+        try:
+            await self._hand_over(order, pack)
+        except OutdatedError as error:  # perhaps one from before an outage: a new one tells
+            log.info("%s", error)
+            self._arrived = self._loop.create_future()
+            self.deaf.clear()
+            await self._hand_over(order, pack)
+
+    async def _hand_over(self, order: dict[str, Any], pack: Pack) -> None:
+        """Give the order to the host, and wait until the launch has begun there."""
         transport = await self.connection.transport()
         async with self.connection.starts:
-            self._session = Session(
+            session = self._session = Session(
                 transport,
                 self._python,
                 order,
                 pack.content,
                 lambda news: self._call(self._take_news, news, transport),
                 lambda line: self._call(self._lines.append, line),
-                lambda outcome: self._call(self._session_over, outcome),
+                lambda outcome: self._call(self._session_over, session, outcome),
             )
             try:
-                self._session.start()
+                session.start()
             except RuntimeError as error:
                 raise WantError(error) from error
             try:
@@ -119,7 +129,7 @@ class RemoteCommand:
             except BaseException:
                 await self.listen_no_more()
                 raise
-            await self.connection.listen(self._session)
+            await self.connection.listen(session)
 
     def is_there(self) -> None:
         """Note that it was started: its launcher called in, though the host's word of it did not come."""
@@ -245,14 +255,15 @@ class RemoteCommand:
         elif "ended" in news and not self.ended.done():
             self.ended.set_result(int(news["ended"]))
 
-    def _session_over(self, outcome: int | Exception | None) -> None:
+    def _session_over(self, session: Session, outcome: int | Exception | None) -> None:
         """Note the end of the session; once the launch command was started, the host has to be asked for its end."""
         self.deaf.set()
         target = self.connection.target
         if isinstance(outcome, Exception):
             self._fail(
-                f"Host {target}: there is a connection to it, but it does not take the launch ({outcome}). "
-                "Check that the host is up, and the network between."
+                f"Host {target}: there is a connection to it, but it does not take the launch "
+                f"({str(outcome) or 'it ended'}). Check that the host is up, and the network between.",
+                kind=OutdatedError if session.in_vain else HostError,
             )
         elif outcome == 127:
             self._fail(
@@ -273,9 +284,11 @@ class RemoteCommand:
                 of_user=True,
             )
 
-    def _fail(self, message: str, *, lasting: bool = True, of_user: bool = False) -> None:
+    def _fail(
+        self, message: str, *, lasting: bool = True, of_user: bool = False, kind: type[HostError] = HostError
+    ) -> None:
         if not self._arrived.done():
-            self._arrived.set_exception(HostError(message, lasting=lasting, of_user=of_user))
+            self._arrived.set_exception(kind(message, lasting=lasting, of_user=of_user))
             self._arrived.exception()  # the one who waited may be gone
 
     def _quote(self) -> str:

@@ -26,6 +26,10 @@ class SilenceError(HostError):
     """The host stopped to answer in the middle of something; it may be back in a moment."""
 
 
+class OutdatedError(HostError):
+    """The connection to the host turned out to be over before anything was handed to it."""
+
+
 class WantError(HostError):
     """The server itself has no thread left for it; no host is to blame."""
 

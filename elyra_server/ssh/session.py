@@ -59,6 +59,8 @@ class Session(threading.Thread):
     ----------
     denied : bool
         Whether it waits for the host to allow it.
+    handed_over : bool
+        Whether the host may have the order.
     """
 
     def __init__(
@@ -81,7 +83,12 @@ class Session(threading.Thread):
         self._on_news, self._on_line, self._on_end = on_news, on_line, on_end
         self._channel: Any = None
         self._closed = threading.Event()
-        self.denied = False
+        self.denied = self.handed_over = False
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether the connection was over before the host could have the order."""
+        return not (self.handed_over or self._transport.is_active())
 
     def run(self) -> None:
         outcome: int | Exception | None = None
@@ -123,6 +130,7 @@ class Session(threading.Thread):
     def _send(self) -> None:
         if self._closed.is_set():
             raise EOFError("it was given up")
+        self.handed_over = True
         try:
             self._channel.sendall(self._payload)
             self._channel.shutdown_write()
