@@ -369,11 +369,13 @@ def test_a_server_without_open_files_keeps_no_kernel(hosts, tmp_path, w2):
         assert soft >= min(hard, 4096)
         process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds() + 12, hard))
         errors = []
-        for _ in range(4):
+        for _ in range(20):  # what the first one's start had open may be free again by now
             try:
                 request(server, "POST", "/api/kernels", {"name": "plain"})
             except RequestError as error:
                 errors.append(error.message)
+            if len(errors) == 2:
+                break
         assert errors
         assert all("Too many open files" in error for error in errors), errors
         process.rlimit(resource.RLIMIT_NOFILE, (soft, hard))
