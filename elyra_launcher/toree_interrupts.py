@@ -27,6 +27,9 @@ PATIENCE = 2.0
 REST_PATIENCE = 10.0
 """Seconds that Spark may take to tell of a job that a cell started when it was interrupted."""
 
+STEADY_TIME = 0.1
+"""Seconds of a processor's time that a thread computes, while no class is loaded, before it is stopped by force."""
+
 LOOK_INTERVAL = 0.02
 END_INTERVAL = 0.01
 
@@ -75,6 +78,7 @@ class Interrupts:
         self._stop_there: Any = None
         with suppress(Py4JError):  # Java 20 and later cannot
             self._stop_there = self._make_stop()
+        self._steadiness = Steadiness(jvm.java, self._handles)
         self._one_at_a_time = threading.Lock()
         self._under_way: set[str | int] = set()
 
@@ -179,6 +183,7 @@ class Interrupts:
         if self._stop_there is None:
             return True
         threads = [thread for thread, cell in self._threads_in(STOPPABLE) if cell in cells]
+        threads = [thread for thread in threads if self._steadiness.has_come_to(thread)]
         pattern = self._pattern(STOPPABLE)
         return bool([thread for thread in threads if self._stop_there.test(thread, pattern)])
 
@@ -252,6 +257,42 @@ class Interrupts:
         if active.isDefined():
             active.get().properties().setProperty("spark.job.interruptOnCancel", "true")
         context.cancelJob(job)
+
+
+class Steadiness:
+    """Tells the threads that only go on with what they did before from those that use something for the first time.
+
+    A stack does not show that the JVM is about to run an initialiser. Stopped there, a thread leaves a class that is
+    broken for good: of the compiler of Spark's queries, for example, which is hundreds of classes.
+
+    Parameters
+    ----------
+    java : py4j's view of the JVM
+        Whose threads they are.
+    handles : Handles
+        Reach what Java keeps from reflection.
+    """
+
+    def __init__(self, java: Any, handles: Handles) -> None:
+        beans, long = java.java.lang.management.ManagementFactory, java.java.lang.Long.TYPE
+        classes, threads = (handles.kind(f"java.lang.management.{name}MXBean") for name in ("ClassLoading", "Thread"))
+        loaded = handles.method(classes, "getTotalLoadedClassCount", long)
+        loaded = handles.bind(loaded, 0, beans.getClassLoadingMXBean())
+        self._loaded = handles.implement(handles.kind("java.util.function.LongSupplier"), loaded)
+        time_of = handles.method(threads, "getThreadCpuTime", long, long)
+        time_of = handles.bind(time_of, 0, beans.getThreadMXBean())
+        self._time_of = handles.implement(handles.kind("java.util.function.LongUnaryOperator"), time_of)
+        self._seen: dict[int, tuple[int, int]] = {}
+
+    def has_come_to(self, thread: Any) -> bool:
+        """Whether a thread waits for something, or computed for a while in which no class was loaded."""
+        if thread.getState().name() != "RUNNABLE":
+            return True
+        number, loaded = thread.getId(), self._loaded.getAsLong()
+        used = self._time_of.applyAsLong(number)
+        if self._seen.get(number, (-1, 0))[0] != loaded:
+            self._seen[number] = loaded, used
+        return bool(used - self._seen[number][1] >= STEADY_TIME * 1e9)
 
 
 def cell_of(stack: str) -> str:
