@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Kernel:
             except (OSError, ValueError):
                 time.sleep(0.1)
 
-    @property
+    @cached_property
     def child(self) -> psutil.Process:
         """The process that stands for Toree."""
         return next(each for each in self.launch.processes() if "toree_driver" in " ".join(each.cmdline()))
@@ -83,6 +84,7 @@ class Kernel:
                     self.last_result = content["data"].get("text/plain", "")
                 if kind == "stream" and on_output is not None:
                     on_output()
+                    on_output = None
                 if kind == "execute_input" and on_input is not None:
                     on_input()
             assert time.monotonic() < deadline, self.launch.text
@@ -100,7 +102,7 @@ class Kernel:
     def run(self, code: str, **hooks: Callable[[], object]) -> tuple[str, str]:
         """Run a cell and return its status and text.
 
-        `on_output` is called for each thing it prints, `on_input` when Toree begins with it.
+        `on_output` is called when it first prints something, `on_input` when Toree begins with it.
         """
         return self.result(self.send(code), **hooks)
 
