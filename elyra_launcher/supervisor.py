@@ -332,7 +332,9 @@ class Supervisor(Owner):
             return
         # YARN clears away what is left of such a container in a quarter of a second: nothing else comes first.
         self._driver = None
-        text = "the Spark driver's JVM, to which the kernel belongs, is gone: it was killed, or it crashed"
+        text = (
+            "the Spark driver's JVM, to which the kernel belongs, is gone: it was killed, it crashed, or Spark ended it"
+        )
         self._fail(Ended(text, 128 + signal.SIGHUP))
         self._deliver()
 

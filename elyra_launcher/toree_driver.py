@@ -25,6 +25,9 @@ READY_INTERVAL = 0.1
 ORPHAN_LIMIT = 3.0
 """Seconds that the supervisor, whose parent the JVM is, has to notice by itself that it is gone."""
 
+EXIT_LIMIT = 60.0
+"""Seconds that the JVM has to exit once Spark closed its gateway."""
+
 
 def main() -> NoReturn:
     """Run Toree with the arguments ``LOCATION FILE SPARK_MODE [Toree's options]``."""
@@ -79,9 +82,9 @@ class Driver:
                 elif signum == signal.SIGTERM:
                     Task(jvm.exit, lambda: None)
             if select.select([exits], [], [], 0)[0]:
-                return self._exited(os.read(exits, 1))
+                return self._exited(jvm, exits)
             if toree.over:
-                return self._returned(toree, exits)
+                return self._returned(toree, jvm, exits)
 
     def _interrupt(self, jvm: ToreeJvm) -> None:
         """Interrupt the cell; in a thread, as the compiler, or Spark that starts, is waited for."""
@@ -117,19 +120,22 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - a context that stops meanwhile, a JVM that goes: no end of the kernel
             print(f"elyra_launcher: {without}: {error}", file=sys.stderr, flush=True)
 
-    def _exited(self, said: bytes) -> int:
+    def _exited(self, jvm: ToreeJvm, exits: int) -> int:
         """Return the exit code, now that the JVM exits or is gone without a word."""
-        if said:
-            return 0
+        if os.read(exits, 1):
+            if jvm.answers():
+                return 0
+            # It is not the kernel that makes it exit, but Spark, as where YARN's administrator killed the application.
+            select.select([exits], [], [], EXIT_LIMIT)
         time.sleep(ORPHAN_LIMIT)
         print("the Spark driver's JVM, in which Toree ran, is gone: it was killed, or it crashed", file=sys.stderr)
         return 128 + signal.SIGKILL
 
-    def _returned(self, toree: Task, exits: int) -> int:
+    def _returned(self, toree: Task, jvm: ToreeJvm, exits: int) -> int:
         """Return the exit code, now that Toree's main class returned or failed."""
         # An exit of the JVM ends Toree too, and one that was killed breaks the connection: then that is the reason.
-        if select.select([exits], [], [], 0.5)[0]:
-            return self._exited(os.read(exits, 1))
+        if select.select([exits], [], [], 0.5 if jvm.answers() else EXIT_LIMIT)[0]:
+            return self._exited(jvm, exits)
         if toree.error is not None:
             raise toree.error
         print("Toree ended by itself; what it said is in the log of the Spark driver", file=sys.stderr)

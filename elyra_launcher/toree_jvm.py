@@ -192,6 +192,14 @@ class ToreeJvm(_Jvm):
             # YARN ends a container by SIGTERM, also one that took too much memory: that is no exit.
             self._handle("TERM", self.java.sun.misc.SignalHandler.SIG_DFL)
 
+    def answers(self) -> bool:
+        """Whether the JVM can be reached; where Spark makes it exit, it closes its gateway first."""
+        try:
+            self.java.java.lang.System.nanoTime()
+        except (Py4JError, OSError):
+            return False
+        return True
+
     def exit(self) -> None:
         """Exit the JVM; does not return before it is gone."""
         with suppress(Py4JError, OSError):

@@ -48,6 +48,15 @@ def test_every_ordinary_end_is_a_success_and_a_restart_is_a_new_application(star
     assert ends(yarn, kernel) == ["SUCCEEDED"] * 3
 
 
+def test_an_application_that_spark_ends_is_the_reason_and_no_end_of_the_kernel_by_itself(start, yarn):
+    kernel = start("spark_scala_yarn_cluster", KERNEL_EXTRA_SPARK_OPTS="--conf spark.yarn.max.executor.failures=1")
+    assert run(kernel, "spark.range(1000).count()") == "1000"
+    kernel.begin("sc.parallelize(Seq(1)).foreach(_ => Runtime.getRuntime.halt(3))")
+    kernel.wait_for_state("dead")
+    assert "Max number of executor failures (1) reached" in kernel.get()["reason"]
+    assert ends(yarn, kernel) == ["FAILED"]
+
+
 def test_a_kernel_json_of_the_field_works_with_nothing_changed_but_its_paths(server, start, yarn):
     kernels = Path(server.environ["JUPYTER_DATA_DIR"]) / "kernels"
     options = "--master yarn --deploy-mode client --name ${KERNEL_ID:-ERROR__NO__KERNEL_ID}"
