@@ -17,6 +17,13 @@ println("runs")
 var (i, x) = (0L, 1L)
 while (x != 0) { i += 1; x = (x * 31 + i) | 1 }
 """
+LOADS = """
+println("runs")
+val jar = classOf[org.codehaus.janino.Parser].getProtectionDomain.getCodeSource.getLocation
+val end = System.nanoTime + 4000000000L
+while (System.nanoTime < end) new java.net.URLClassLoader(Array(jar), null).loadClass("org.codehaus.janino.Parser")
+println("over")
+"""
 JOB = 'println("runs"); sc.parallelize(1 to 4, 4).map { x => Thread.sleep(600000); x }.sum'
 JOBS = 'println("runs"); while (true) sc.parallelize(1 to 1000, 2).map(_ * 2).sum'
 THREADS = """
@@ -44,6 +51,12 @@ def test_an_interrupt_while_a_cell_is_compiled_ends_it_and_leaves_the_kernel_usa
     classes = "".join(f"case class C{number}(a: Int, b: String)\n" for number in range(40))
     status, text = kernel.run(classes + SLEEP, on_input=kernel.interrupt)
     assert status == "error" and "InterruptedException" in text
+    assert kernel.value("println(6 * 7)") == "42"
+
+
+def test_a_cell_that_loads_classes_is_not_stopped_by_force_before_it_is_through(kernel):
+    status, text = kernel.run(LOADS, on_output=kernel.interrupt)
+    assert status == "ok" and "over" in text
     assert kernel.value("println(6 * 7)") == "42"
 
 
