@@ -1,9 +1,10 @@
 # IRkernel in a kernel's own process, and Spark for it. Rscript runs this with the arguments
 # CONNECTION_FILE SPARK_MODE APPLICATION_NAME RSCRIPT.
 #
-# IRkernel itself stays as it is installed. Three things are put around it here:
+# IRkernel itself stays as it is installed. Four things are put around it here:
 # - An interrupt ends the cell that runs, and nothing else: one that comes while a message is
 #   on its way would otherwise lose the message, or end the kernel.
+# - A cell that fails takes along the cells that wait by then, and nothing else.
 # - quit() in a cell ends the kernel, not only the client's view of it.
 # - The Spark driver whose JVM started the launcher, if one did, gets an RBackend, by which
 #   SparkR attaches to it; the jobs of an interrupted cell are cancelled.
@@ -324,6 +325,7 @@ before_first_cell <- function(kernel, request) {
 # Lets an interrupt through while a cell's code runs, and nowhere else.
 guard <- function(kernel) {
   kernel$run # methods are made on first access, those that they call as well
+  abort_what_waits(kernel)
   executor <- kernel$executor
   shell <- as.environment(kernel)
   cells <- as.environment(executor)
@@ -356,6 +358,55 @@ guard <- function(kernel) {
     execute(request)
     if (isTRUE(executor$interrupted) || length(abandoned) > 0L) finish_jobs()
   }
+}
+
+# IRkernel looks for what waits only after its reply to the failed cell, so it would abort what a client sends in answer
+# to that. It aborts requests of all kinds, and says of none on iopub that it is over: clients would wait for that.
+abort_what_waits <- function(kernel) {
+  executor <- kernel$executor
+  shell <- as.environment(kernel)
+  waiting <- list()
+  again <- NULL
+  send <- executor$send_response
+  executor$send_response <- function(msg_type, parent_msg, socket_name, content) {
+    if (msg_type == "execute_reply" && content$status != "ok") waiting <<- take_waiting(kernel$sockets$shell)
+    send(msg_type, parent_msg, socket_name, content)
+  }
+  executor$abort_queued_messages <- function() NULL
+  assign("zmq.recv.multipart", function(...) {
+    parts <- again
+    again <<- NULL
+    if (is.null(parts)) pbdZMQ::zmq.recv.multipart(...) else parts
+  }, envir = shell)
+  handle_shell <- shell$handle_shell
+  shell$handle_shell <- function() {
+    handle_shell()
+    while (length(waiting) > 0L) {
+      parts <- waiting[[1L]]
+      waiting <<- waiting[-1L]
+      request <- kernel$wire_to_msg(parts)
+      if (request$header$msg_type == "execute_request") {
+        abort(kernel, request)
+      } else {
+        again <<- parts
+        handle_shell()
+      }
+    }
+  }
+}
+
+take_waiting <- function(socket) {
+  taken <- list()
+  while (pbdZMQ::zmq.poll(list(socket), pbdZMQ::ZMQ.PO()$POLLIN, 0L)[[1L]] > 0L) {
+    taken <- c(taken, list(pbdZMQ::zmq.recv.multipart(socket, unserialize = FALSE)))
+  }
+  taken
+}
+
+abort <- function(kernel, request) {
+  kernel$send_response("status", request, "iopub", list(execution_state = "busy"))
+  kernel$send_response("execute_reply", request, "shell", list(status = "aborted"))
+  kernel$send_response("status", request, "iopub", list(execution_state = "idle"))
 }
 
 # Code that reaches Spark without SparkR, by its RBackend, finds it as well.

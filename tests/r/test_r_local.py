@@ -11,6 +11,29 @@ from conftest import change_spec
 
 RUNS = "cat('it runs\\n'); flush.console(); "
 
+WAITS = """
+found <- function(name) Find(function(frame) exists(name, frame), sys.frames())
+await_request <- function(kernel = found("sockets")) {
+  pbdZMQ::zmq.poll(list(get("sockets", kernel)$shell), pbdZMQ::ZMQ.PO()$POLLIN, -1L)
+}
+"""
+FAILS_WHEN_A_REQUEST_WAITS = WAITS + "await_request(); stop('no way')"
+FAILS_AND_AWAITS_A_REQUEST_AFTER_ITS_REPLY = (
+    WAITS
+    + """
+executor <- get(".self", found("current_request"))
+send <- executor$send_response
+executor$send_response <- function(type, ...) {
+  send(type, ...)
+  if (type == "execute_reply") {
+    executor$send_response <- send
+    await_request()
+  }
+}
+stop('no way')
+"""
+)
+
 
 def interrupt_when_it_runs(kernel, code, limit=30):
     """Run a cell that says "it runs", interrupt it then, and return its result."""
@@ -65,6 +88,25 @@ def test_native_code_answers_an_interrupt_when_it_is_done(ir):
     code = "x <- matrix(runif(160000), 400); y <- svd(x); for (i in 1:3) y <- svd(x)"
     assert interrupt_when_it_runs(ir, code, 60).status == "abort"
     assert ir.value("cat('next')") == "next"
+
+
+def test_a_cell_that_waits_when_another_fails_is_aborted_and_over(ir):
+    ir.begin(FAILS_WHEN_A_REQUEST_WAITS)
+    assert ir.execute("cat('not to be')", 30).status == "aborted"
+
+
+def test_a_request_that_waits_when_a_cell_fails_and_is_no_cell_has_its_answer(ir):
+    ir.begin(FAILS_WHEN_A_REQUEST_WAITS)
+    assert ir.ask("kernel_info_request", {}, limit=30)["language_info"]["name"] == "R"
+
+
+def test_a_cell_that_is_sent_after_the_reply_of_one_that_failed_runs(ir):
+    failed = ir.begin(FAILS_AND_AWAITS_A_REQUEST_AFTER_ITS_REPLY)
+    parent, kind = "", ""
+    while (parent, kind) != (failed, "execute_reply"):
+        message = ir.receive(30)
+        parent, kind = message["parent_header"].get("msg_id"), message["header"]["msg_type"]
+    assert ir.value("cat('next')", 30) == "next"
 
 
 def test_a_restart_forgets_the_session_and_the_websocket_goes_on(start):
