@@ -18,7 +18,7 @@ def r_library(tmp_path_factory):
     """A library of R packages with the stand-in for SparkR."""
     library = tmp_path_factory.mktemp("library")
     command = ["R", "CMD", "INSTALL", "--no-docs", f"--library={library}", str(HERE / "SparkR")]
-    subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=library)
+    subprocess.run(command, check=True, capture_output=True, timeout=180, cwd=library)
     return library
 
 
