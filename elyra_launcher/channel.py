@@ -74,8 +74,8 @@ class Channel:
     def error(self, code: str, message: str, output: list[str]) -> None:
         """Tell about a failure of the launcher's own."""
 
-    def exit(self, report: dict[str, Any], answered: Callable[[dict[str, Any]], None]) -> None:
-        """Tell that the kernel ended; `answered` gets what to do now."""
+    def exit(self, report: dict[str, Any], answered: Callable[[dict[str, Any]], None], *, final: bool) -> None:
+        """Tell that the kernel ended; `answered` gets what to do now, of which there is no choice if it is final."""
         answered({"action": ACTION_END})
 
     def local_address(self) -> str:

@@ -137,7 +137,7 @@ class Report(Owner):
 
     def _tell_end(self, told: dict[str, Any]) -> None:
         if self._channel.established:
-            self._channel.exit(told, lambda answer: self._loop.stop())
+            self._channel.exit(told, lambda answer: self._loop.stop(), final=True)
         else:
             self._loop.stop()
 

@@ -33,7 +33,7 @@ EXIT_ANSWER_LIMIT = 12.0
 """Seconds that the server has to say what comes after the kernel's end."""
 
 GOODBYE_LIMIT = 0.3
-"""Seconds for what nobody waits for: the answer to an end that the server asked for, and the last bytes."""
+"""Seconds for what nobody waits for: the answer to an end that is for good, and the last bytes."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 
@@ -93,14 +93,14 @@ class Link(Channel):
     def error(self, code: str, message: str, output: list[str]) -> None:
         self._notify(protocol.ERROR, {"code": code, "message": message, "output": output})
 
-    def exit(self, report: dict[str, Any], answered: Callable[[dict[str, Any]], None]) -> None:
+    def exit(self, report: dict[str, Any], answered: Callable[[dict[str, Any]], None], *, final: bool) -> None:
         """Report the kernel's end; without an answer in time the launcher ends too.
 
         Where the link breaks meanwhile there is no answer: the end is to be told again.
         """
         self._number += 1
         number = self._number
-        limit = GOODBYE_LIMIT if report["requested"] else EXIT_ANSWER_LIMIT
+        limit = GOODBYE_LIMIT if final else EXIT_ANSWER_LIMIT
         timer = self._loop.call_later(limit, lambda: answer(None))
 
         def answer(value: protocol.Message | None) -> None:

@@ -226,7 +226,7 @@ class Supervisor(Owner):
                 self._stop_loop()
             elif self._report is not None:
                 report = self._report
-                self._channel.exit(report, lambda answer: self._told(report, answer))
+                self._channel.exit(report, lambda answer: self._told(report, answer), final=self._requested)
         elif self._requested or self._abandoned():
             self._stop_loop()
         else:
