@@ -6,6 +6,7 @@ can: what takes time here is added to the start of every kernel.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ READY_DESCRIPTOR = "ELYRA_READY_FD"
 
 def main() -> None:
     """Run ipykernel with the arguments ``LOCATION FILE SPARK_MODE [ipykernel's options]``."""
+    collects = gc.isenabled()
+    gc.disable()  # a start makes hardly any garbage, and an eighth of it is looking for some
     del sys.path[0]
     _, _, connection_file, spark_mode, *arguments = sys.argv
     descriptor = int(os.environ.pop(READY_DESCRIPTOR))
@@ -35,7 +38,16 @@ def main() -> None:
         from .spark_session import install
 
         install(app, spark_mode)
+    if collects:
+        _collect_from_now_on()
     app.start()
+
+
+def _collect_from_now_on() -> None:
+    """Let Python look for garbage, but not among what stays as long as the kernel does."""
+    if hasattr(gc, "freeze"):  # only CPython has it
+        gc.freeze()
+    gc.enable()
 
 
 def _application(descriptor: int) -> Any:

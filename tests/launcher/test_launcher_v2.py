@@ -36,6 +36,15 @@ def test_a_kernel_is_reported_and_runs_cells(server, launch):
     shut_down(server, started)
 
 
+def test_a_kernel_collects_garbage(server, launch):
+    started = launch()
+    with Client(server.wait_for("connection")["connection"]) as client:
+        client.run("import gc, weakref\nclass Own: pass\na = Own(); a.itself = a; seen = weakref.ref(a)\ndel a")
+        client.run("made = [[] for _ in range(10 ** 6)]")
+        assert client.run("gc.isenabled(), seen()") == ("ok", "(True, None)")
+    shut_down(server, started)
+
+
 def test_the_connection_file_is_private_and_true(server, launch):
     started = launch()
     connection = server.wait_for("connection")["connection"]
