@@ -23,7 +23,7 @@ from elyra_server.cells import PATIENCE, UNANSWERED, CellWatch
 SHUTDOWN = re.compile(r'"msg_type"\s*:\s*"shutdown_request"')
 RESTART = re.compile(r'"restart"\s*:\s*true')
 
-NUDGE_INTERVAL = 0.1
+NUDGE_INTERVAL, LONGEST_NUDGE_INTERVAL = 0.1, 1.0
 MAX_HELD = 1000
 
 
@@ -41,6 +41,11 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     def _default_limit_rate(self) -> bool:
         # What a cell prints is the user's; a client that cannot take it all has limits of its own.
         return False
+
+    @default("kernel_info_timeout")
+    def _default_kernel_info_timeout(self) -> float:
+        limit: float = self.kernel_manager.answer_limit
+        return limit
 
     async def prepare(self) -> None:
         """Turn away clients of a dead kernel, which would wait for it in vain."""
@@ -128,9 +133,12 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
         channels = itertools.cycle([control, control, shell])
         try:
             async with _limit(self.kernel_info_timeout):
+                pause = NUDGE_INTERVAL
                 while not self._heard.is_set():
                     self.session.send(next(channels), "kernel_info_request")
-                    await _wait_shortly(self._heard)
+                    await _wait_shortly(self._heard, pause)
+                    # What is asked before a slow kernel is ready, it answers one by one before all else.
+                    pause = min(1.2 * pause, LONGEST_NUDGE_INTERVAL)
         except asyncio.TimeoutError:
             self.log.warning("Kernel %s does not answer after its restart.", self.kernel_id)
         finally:
@@ -171,9 +179,9 @@ def asks_for_restart(message: str | bytes) -> bool:
     return b"shutdown_request" in message and asks_for_restart(message.decode("utf-8", "replace"))
 
 
-async def _wait_shortly(event: asyncio.Event) -> None:
+async def _wait_shortly(event: asyncio.Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(event.wait(), NUDGE_INTERVAL)
+        await asyncio.wait_for(event.wait(), seconds)
     except asyncio.TimeoutError:
         return
 

@@ -176,6 +176,13 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
         await asyncio.wait({self._readiness})
         return not self._readiness.cancelled() and self._readiness.result()
 
+    @property
+    def answer_limit(self) -> float:
+        """Seconds that it has to answer once it listens: as long as its launch may take, where that is longer."""
+        launch: float = getattr(self.process_proxy, "launch_timeout", 0.0)
+        answer: float = self.parent.kernel_info_timeout
+        return max(launch, answer)
+
     def _stop_watching_readiness(self) -> None:
         if self._readiness is not None:
             self._readiness.cancel()
@@ -197,10 +204,9 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
         ended = asyncio.ensure_future(self._async_wait())
         channel: Any = self.connect_shell()
         channel.on_recv(lambda _: None if reply.done() else reply.set_result(None))
-        limit: float = self.parent.kernel_info_timeout
         try:
             self.session.send(channel, "kernel_info_request")
-            await asyncio.wait({reply, ended}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reply, ended}, timeout=self.answer_limit, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended.cancel()
             channel.close()
@@ -389,7 +395,7 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
                 self.stop_watching_activity(kernel_id)
                 self.start_watching_activity(kernel_id)
             if not await kernel.is_ready():
-                raise LaunchError("The kernel was restarted, but does not answer.")
+                raise LaunchError(await self._silence(kernel))
         except LinkError:
             raise  # nothing was done: the kernel goes on
         except ElyraError as error:
@@ -399,6 +405,14 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
             if self._ending:
                 raise ServerEndingError(ENDING) from error
             raise
+
+    async def _silence(self, kernel: Any) -> str:
+        if not await kernel.is_alive():
+            return "The kernel was restarted, but ended before it answered."
+        return (
+            f"The kernel was restarted, but has not answered within {kernel.answer_limit:g} s. Where its start takes "
+            "longer than that, raise KERNEL_LAUNCH_TIMEOUT."
+        )
 
     async def _async_shutdown_kernel(self, kernel_id: str, now: bool = False, restart: bool = False) -> None:
         """Shut a kernel down, once a restart of it is over."""

@@ -55,6 +55,21 @@ def test_restarts_that_were_asked_for_keep_the_websocket(server, name):
     server.delete(kernel_id)
 
 
+def test_a_restarted_kernel_may_take_as_long_to_answer_as_its_launch(make_server, tmp_path):
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "slow.py").write_text("import time; time.sleep(3)")  # by then its ports are bound
+    server = make_server("--RemoteMappingKernelManager.kernel_info_timeout=1")
+    server.spec("slow", env={"IPYTHONDIR": str(tmp_path / "ipython")})
+    kernel_id = server.start("slow")
+    socket = server.socket(kernel_id)
+    assert socket.run("print(1)") == "1\n"
+    assert server.rest("POST", f"/api/kernels/{kernel_id}/restart") == (200, server.kernel(kernel_id))
+    assert socket.run("print(2)") == "2\n"
+    socket.close()
+    server.delete(kernel_id)
+
+
 def test_crashes_keep_the_websocket(server):
     kernel_id = server.start("python_launcher")
     socket = server.socket(kernel_id)
