@@ -104,8 +104,8 @@ class Settings(Configurable):
         "ELYRA_KERNEL_LAUNCH_TIMEOUT",
         30.0,
         "Seconds that a launch may take until the kernel is ready; KERNEL_LAUNCH_TIMEOUT of a launch and "
-        "launch_timeout of a kernelspec come first. A launch that takes longer is given up. A kernel that listens has as "
-        "long again to answer, or MappingKernelManager.kernel_info_timeout if that is longer.",
+        "launch_timeout of a kernelspec come first. A launch that takes longer is given up. A kernel that listens has "
+        "as long again to answer, or MappingKernelManager.kernel_info_timeout if that is longer.",
     )
     test_block_launch = _float(
         "ELYRA_TEST_BLOCK_LAUNCH", 0.0, "Seconds to wait before each launch; for tests of slow clusters."
