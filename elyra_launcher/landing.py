@@ -342,6 +342,8 @@ class Keeper:
         environ = {**os.environ, **own, MARK: self._directory}
         # The launcher can be imported in whatever way the command wants it.
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (self._package, environ.get("PYTHONPATH"))))
+        if any(name.startswith("SPARK_") for name in own):
+            environ["SPARK_SUBMIT_OPTS"] = keep_spark_here(environ.get("SPARK_SUBMIT_OPTS", ""), self._directory)
         os.environ["PATH"] = environ.get("PATH", os.defpath)  # where the command is looked for
         argv = [word.replace(PLACE, self._directory) for word in self._order["argv"]]
         output, write = os.pipe()
@@ -391,6 +393,16 @@ class Keeper:
             except OSError:  # the disk is full, or nobody listens any more
                 self._log, self._listener = (-1 if each == target else each for each in (self._log, self._listener))
         return bool(data)
+
+
+def keep_spark_here(options: str, directory: str) -> str:
+    """Return spark-submit's JVM options by which what Spark leaves, when it is killed, goes with the launch.
+
+    Others that name a place come later, and hold.
+    """
+    if any(each.isspace() or each in "'\"\\" for each in directory):
+        return options
+    return f"-Djava.io.tmpdir={directory} {options}".rstrip()
 
 
 def end(directory: str, grace: float, patience: float) -> bool:
