@@ -259,7 +259,6 @@ class Supervisor(Owner):
     def _restart_now(self) -> None:
         self._restarting = False
         self._restarts += 1
-        self._report = None
         try:
             self._runner.restart()
         except LauncherError as error:
