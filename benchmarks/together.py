@@ -97,6 +97,6 @@ async def _start(manager: AsyncKernelManager) -> None:
     client.start_channels(hb=False)
     client.kernel_info()
     try:
-        await client.get_shell_msg(timeout=LIMIT / 4)
+        await client.get_shell_msg(timeout=LIMIT)
     finally:
         client.stop_channels()
