@@ -51,7 +51,7 @@ class Demo:
         self.say(f"YARN is up, with one active node: {self.yarn.endpoint}")
         environ = {**self.yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": str(LAUNCH_LIMIT)}
         # In YARN's directory, which goes even if this process is killed.
-        self.server = Server(self.yarn.directory / "elyra", environ, token=os.environ.get("KG_AUTH_TOKEN", ""))
+        self.server = Server(self.yarn.server_directory, environ, token=os.environ.get("KG_AUTH_TOKEN", ""))
         names = usable_kernelspecs()
         self.server.install(*names, "--user", f"--python={sys.executable}", "--local-jars")
         self.say(f"jupyter elyra install {' '.join(names)}")

@@ -1,7 +1,7 @@
 """Owns daemons on behalf of a process that may die at any moment.
 
 A script of its own process. Its first line of standard input is the job, as JSON: the daemons' commands, the
-directory that is theirs, and the directory whose users end with them. It writes ``exited <name> <code>`` when a
+directory that is theirs, and the directories whose users end with them. It writes ``exited <name> <code>`` when a
 daemon ends. The end of its standard input, for whatever reason, is the order to stop everything and to remove the
 directory; so nothing stays behind even if the parent was killed.
 """
@@ -55,16 +55,17 @@ def start(name: str, daemon: dict[str, Any]) -> subprocess.Popen[bytes]:
     return process
 
 
-def users_of(directory: str) -> list[int]:
-    """Return the processes that run in `directory` or got it in their environment: YARN's containers."""
-    needle = directory.encode()
+def users_of(directories: list[str]) -> list[int]:
+    """Return the processes that run in `directories` or got one in their environment: YARN's containers, for one."""
+    needles = tuple(os.fsencode(directory) for directory in directories)
     pids = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            inside = os.fsencode(os.readlink(entry / "cwd")).startswith(needle)  # noqa: PTH115
-            if inside or needle in (entry / "environ").read_bytes():
+            inside = os.fsencode(os.readlink(entry / "cwd")).startswith(needles)  # noqa: PTH115
+            environ = b"" if inside else (entry / "environ").read_bytes()
+            if inside or any(needle in environ for needle in needles):
                 pids.append(int(entry.name))
         except OSError:  # ended meanwhile, or not ours
             continue
@@ -80,16 +81,16 @@ def send(pids: list[int], signum: int) -> None:
             continue
 
 
-def stop(processes: list[subprocess.Popen[bytes]], containers: str) -> None:
-    """End the containers, with some patience, then the daemons, which hold nothing that would be worth any."""
+def stop(processes: list[subprocess.Popen[bytes]], directories: list[str]) -> None:
+    """End the users of directories, with some patience, then the daemons, which hold nothing worth any."""
     deadline = time.monotonic() + PATIENCE
-    send(users_of(containers), signal.SIGTERM)
-    while users_of(containers) and time.monotonic() < deadline:
-        time.sleep(0.05)  # containers are not children: their end is no event here
+    send(users_of(directories), signal.SIGTERM)
+    while users_of(directories) and time.monotonic() < deadline:
+        time.sleep(0.05)  # they are no children: their end is no event here
     for process in processes:
         process.kill()
         process.wait()
-    while left := users_of(containers):  # the stubborn, and what the NodeManager started meanwhile
+    while left := users_of(directories):  # the stubborn, and what the NodeManager started meanwhile
         send(left, signal.SIGKILL)
         time.sleep(0.02)
 
@@ -108,7 +109,7 @@ def main() -> None:
         while os.read(0, 4096):
             pass
     finally:
-        stop(processes, job["containers"])
+        stop(processes, job["users"])
         shutil.rmtree(job["directory"], ignore_errors=True)
 
 

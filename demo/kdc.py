@@ -190,14 +190,13 @@ class Kdc:
             raise KdcError("\n".join(failures))
 
     def _launch(self) -> None:
-        none = self.directory / "none"
         daemon = {
             "argv": [_find("krb5kdc"), "-n", "-r", self.realm],
             "env": self._environ(),
             "cwd": str(self.directory),
             "log": str(self.directory / "output.log"),
         }
-        job = {"directory": str(self.directory), "containers": str(none), "daemons": {"krb5kdc": daemon}}
+        job = {"directory": str(self.directory), "users": [], "daemons": {"krb5kdc": daemon}}
         self._guardian = subprocess.Popen(
             [sys.executable, "-I", str(GUARDIAN)],
             stdin=subprocess.PIPE,

@@ -34,17 +34,18 @@ DAEMONS = {
     "resourcemanager": "org.apache.hadoop.yarn.server.resourcemanager.ResourceManager",
     "nodemanager": "org.apache.hadoop.yarn.server.nodemanager.NodeManager",
 }
+SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
+"""For JVMs that share few cores and end before better code would pay: two thirds of the processor time, in Spark's."""
+
 JVM = [
     "-Xmx512m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-XX:-UsePerfData",
+    *SHORT_LIVED,
     "--add-opens=java.base/java.lang=ALL-UNNAMED",
     "--add-opens=java.base/java.util=ALL-UNNAMED",
 ]
 SPARK_ENV = """\
 export SPARK_LOCAL_IP={}
-export SPARK_SUBMIT_OPTS="-Djava.io.tmpdir={} -XX:-UsePerfData $SPARK_SUBMIT_OPTS"
+export SPARK_SUBMIT_OPTS="-Djava.io.tmpdir={} {} $SPARK_SUBMIT_OPTS"
 """
 LOG4J = """\
 log4j.rootLogger=INFO,console
@@ -181,6 +182,11 @@ class Yarn:
         logs = (self.directory / "node" / "logs").glob("application_*/container_*/std*")
         return sorted((log for log in logs if log.stat().st_size), key=lambda log: log.stat().st_mtime)
 
+    @property
+    def server_directory(self) -> Path:
+        """Where a server can have its files, which then ends with this YARN, and all that it has started."""
+        return self.directory / "elyra"
+
     def _request(self, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(
             self.endpoint + path,
@@ -200,7 +206,7 @@ class Yarn:
             self._configure()
             job = {
                 "directory": str(self.directory),
-                "containers": str(self.directory / "node"),
+                "users": [str(self.directory / "node"), str(self.server_directory)],
                 "daemons": self._daemons(java_home),
             }
             self._guardian = subprocess.Popen(
@@ -270,6 +276,8 @@ class Yarn:
             "spark.executor.instances": 1,
             "spark.executor.memory": "512m",
             "spark.driver.memory": "512m",
+            "spark.driver.extraJavaOptions": " ".join(SHORT_LIVED),
+            "spark.executor.extraJavaOptions": " ".join(SHORT_LIVED),
             "spark.ui.showConsoleProgress": "false",
         }
         lines = (f"{key} {value}\n" for key, value in defaults.items())
@@ -277,7 +285,7 @@ class Yarn:
 
     def _spark_env(self) -> str:
         """Return Spark's own part of SPARK_CONF_DIR: everything on loopback, nothing outside the directory."""
-        return SPARK_ENV.format(LOOPBACK, self.directory / "tmp")
+        return SPARK_ENV.format(LOOPBACK, self.directory / "tmp", " ".join(SHORT_LIVED))
 
     def _settings(self) -> dict[str, object]:
         return {

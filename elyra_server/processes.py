@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from elyra_server.errors import LaunchError
+from elyra_server.guardian import Guardian
 from elyra_server.service import in_thread
 
 KEPT_LINES = 40
@@ -126,6 +127,7 @@ class LocalProcess:
         except (OSError, ValueError) as error:
             self._close_log()
             raise LaunchError(_cannot_run(command, error)) from error
+        Guardian.instance().guard_process(self.pid)
         loop = asyncio.get_running_loop()
         self._reader = loop.create_task(self._read())
         self.ended: asyncio.Task[int] = loop.create_task(self._wait())
@@ -177,6 +179,7 @@ class LocalProcess:
 
     async def _wait(self) -> int:
         code = await process_end(self.process)
+        Guardian.instance().release_process(self.pid)
         # A child that it left behind may hold the pipe: then the rest is not waited for.
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._reader), DRAIN)

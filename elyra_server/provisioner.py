@@ -24,6 +24,7 @@ from elyra_server.arguments import PORT_LIMITS, add_missing_flags, check_port_ra
 from elyra_server.clientoptions import check_options
 from elyra_server.environment import KERNEL_PREFIX, default_username
 from elyra_server.errors import ElyraError, InvalidRequestError, LaunchError
+from elyra_server.guardian import Guardian
 from elyra_server.kernelspecs import proxy_class, stanza_of
 from elyra_server.launchers import KernelEnd, Launcher
 from elyra_server.listener import Listener
@@ -264,6 +265,8 @@ class ProcessProxyProvisioner(LocalProvisioner):
             return
         await Service.instance().call(self._release(now=False))
         self._managed = False
+        manager: Any = self.parent
+        Guardian.instance().release_file(manager.connection_file)
         if not self._remote:
             await super().cleanup(restart=restart)
 
@@ -308,6 +311,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
             directory = Path(jupyter_runtime_dir())
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             manager.connection_file = str(directory / f"kernel-{self.kernel_id}.json")
+        Guardian.instance().guard_file(manager.connection_file)
 
     def _format_command(self, extra_arguments: list[str] | None) -> list[str]:
         manager: Any = self.parent

@@ -3,8 +3,8 @@
 Once per server process the installed package `elyra_launcher` is packed into a zip
 for submissions to a cluster, and linked into a directory of its own for launches on
 this host (where a zip would be compiled anew each time). Both lie in a private
-directory, with the tickets of launches; it goes when the process ends, or, after a
-process that was killed, when the next one of this user starts.
+directory, with the tickets of launches; it goes when the process ends, by the guardian
+if that was killed, or, if both were, when the next one of this user starts.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import elyra_launcher
+from elyra_server.guardian import Guardian
 
 PACKAGE = "elyra_launcher"
 SOURCES = (".py", ".R")
@@ -43,6 +44,7 @@ def private_directory() -> Path:
             _remove_abandoned(Path(tempfile.gettempdir()))
             _directory = Path(tempfile.mkdtemp(prefix=PREFIX))  # 0700
             _owner = os.getpid()
+            Guardian.instance().guard_file(_directory)
             fcntl.flock(os.open(_directory / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
             atexit.register(_remove, _directory, _owner)
         return _directory
@@ -114,6 +116,7 @@ def _source() -> Path:
 def _remove(directory: Path, owner: int) -> None:
     if owner == os.getpid():  # not in a forked child
         shutil.rmtree(directory, ignore_errors=True)
+        Guardian.instance().release_file(directory)
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -69,7 +69,7 @@ def yarn():
 def server(yarn):
     """The server, as an operator starts it, with all kernelspecs; it leaves nothing when it is stopped."""
     environ = {**yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": "150"}
-    server = Server(yarn.directory / "elyra", environ)
+    server = Server(yarn.server_directory, environ)
     server.install(*known_kernelspecs(), "--user", f"--python={sys.executable}", "--local-jars")
     with server:
         process = psutil.Process(server.process.pid)

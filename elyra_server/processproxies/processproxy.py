@@ -17,6 +17,7 @@ from jupyter_client.launcher import launch_kernel
 
 from elyra_server.environment import check_launch_timeout
 from elyra_server.errors import KernelSpecError, LaunchError, LaunchTimeoutError, LinkError
+from elyra_server.guardian import Guardian
 from elyra_server.launchers import GRACE, KernelEnd, Launcher, quote_lines
 from elyra_server.listener import current_listener
 from elyra_server.processes import Command, LocalProcess, describe_end, log_path, process_end
@@ -41,6 +42,7 @@ class LocalProcessProxy(BaseProcessProxyABC):
             self.process = launch_kernel(kernel_cmd, **kw)
         except OSError as error:
             raise LaunchError(f"The kernel {kernel_cmd[0]} could not be started: {error}") from error
+        Guardian.instance().guard_process(self.process.pid)
 
     def poll(self) -> bool | None:
         """Return None while the kernel runs, False otherwise."""
@@ -79,6 +81,7 @@ class LocalProcessProxy(BaseProcessProxyABC):
         if self.process is None:
             return KernelEnd("The kernel was never started.")
         code = await process_end(self.process)
+        Guardian.instance().release_process(self.process.pid)
         return KernelEnd(f"The kernel's process {describe_end(code)}.", restartable=True, code=code)
 
     async def release(self, now: bool) -> None:

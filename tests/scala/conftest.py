@@ -12,6 +12,7 @@ from launching import Launch
 from scala_kernel import Kernel
 
 from demo import spark_home
+from demo.yarn import SHORT_LIVED
 from elyra_server.install import known_kernelspecs, stage
 from elyra_server.toree import add_assembly
 
@@ -34,6 +35,7 @@ def make_launch(directory, kernelspec, *arguments, **environ):
     file = private / "kernel-1.json"
     variables = {"SPARK_HOME": str(spark_home()), "SPARK_OPTS": OPTIONS, "SPARK_LOCAL_IP": "127.0.0.1"}
     variables |= {"PYSPARK_PYTHON": sys.executable, "LAUNCH_OPTS": "", "DEFAULT_INTERPRETER": "Scala"}
+    variables["SPARK_SUBMIT_OPTS"] = " ".join(SHORT_LIVED)
     script = str(kernelspec / "bin" / "run.sh")
     return Launch(
         directory, script, "--profile", str(file), *arguments, python="bash", program=(), **{**variables, **environ}

@@ -183,6 +183,17 @@ class Server:
             self.process.wait()
             raise AssertionError(f"the server did not end:\n{self.text()[-8000:]}") from None
 
+    def kill(self) -> None:
+        """End the server as nobody should, which is no failure of the test."""
+        self.process.kill()
+        self.process.wait()
+        self.process.returncode = 0
+
+    def launchers(self) -> list[psutil.Process]:
+        """Return the launchers on this host, which are children of the server as its guardian is."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if self.marker in child.environ().values()]
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.stop()

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
-from server_harness import environment, until
+from server_harness import FLAGS, descendants_with, environment, until
 
 
 def run(tmp_path, *arguments):
@@ -100,7 +101,7 @@ def test_the_server_is_idle_with_many_kernels(server):
 
 def test_a_killed_launcher_is_a_dead_kernel_with_a_reason(server):
     kernel_id = server.start("python_launcher")
-    (launcher,) = psutil.Process(server.process.pid).children()
+    (launcher,) = server.launchers()
     launcher.kill()
     until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", 5, "the kernel's death")
     assert "SIGKILL" in server.kernel(kernel_id)["reason"]
@@ -120,21 +121,34 @@ def test_a_dead_kernel_turns_clients_away_with_the_reason(server):
     socket.close()
 
 
-def test_a_server_that_is_killed_takes_its_kernels_along(server, tmp_path):
+def test_a_server_that_is_killed_takes_its_kernels_along(server):
     server.start("python_launcher")
     children = psutil.Process(server.process.pid).children(recursive=True)
     assert children
-    server.process.kill()
-    server.process.wait()
+    server.kill()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
-    # Its files had nobody to remove them.
-    for file in [*server.base.glob("runtime/kernel-*"), *server.base.glob("tmp/elyra-*/**/*")]:
-        if file.is_file() or file.is_symlink():
-            file.unlink()
-    for directory in sorted(server.base.glob("tmp/elyra-*/**/"), reverse=True):
-        directory.rmdir()
-    server.process.returncode = 0
+    assert server.leftovers() == []
+
+
+@pytest.mark.parametrize("ignored", ["", "trap '' TERM;"])
+def test_a_server_that_is_killed_takes_its_launch_commands_along(server, ignored):
+    """Of a spark-submit in a script that waits for it, and also where it does not heed a SIGTERM."""
+    server.spec("never_ready", ["bash", "-c", f"{ignored} sleep 1000; true", *FLAGS])
+
+    def launch():
+        with pytest.raises(OSError):
+            server.start("never_ready")
+
+    post = threading.Thread(target=launch)
+    post.start()
+    until(lambda: "sleep" in {each.name() for each in descendants_with(server.marker)}, 20, "the launch command")
+    started = descendants_with(server.marker)
+    server.kill()
+    post.join(20)
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert alive == []
+    until(lambda: server.leftovers() == [], 5, "the removal of its files")
 
 
 def test_two_servers_side_by_side(make_server):

@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 
-import psutil
 import pytest
 import websocket
 from server_harness import FLAGS, LAUNCHER, until
@@ -140,7 +139,7 @@ def test_a_kernel_is_idle_once_it_is_ready_though_no_client_is_there(server, nam
 def test_a_kernel_that_was_killed_is_idle_again_after_its_restart(server):
     kernel_id = server.start("python_launcher")
     until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 20, "its idleness")
-    (launcher,) = psutil.Process(server.process.pid).children()
+    (launcher,) = server.launchers()
     launcher.children()[0].kill()
     server.await_text("It is restarted (1/5)")
     until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 20, "its idleness")

@@ -94,6 +94,37 @@ def test_a_demonstration_that_is_stopped_leaves_nothing(demo, signum):
         assert "Nothing is left." in rest
 
 
+def test_a_demonstration_whose_server_is_killed_says_so_and_leaves_nothing(demo, tmp_path):
+    """In the middle of a launch, whose spark-submit would go on by itself."""
+    process = demo()
+    for line in process.stdout:
+        if "POST /api/kernels" in line:
+            break
+    submission = until_some(lambda: running(tmp_path, "org.apache.spark.deploy.SparkSubmit"))
+    (server,) = running(tmp_path, "jupyter", "elyra", "--port")
+    server.kill()
+    rest = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert "The demonstration failed." in rest
+    assert "Nothing is left." in rest
+    assert not any(each.is_running() for each in submission)
+
+
+def until_some(found, limit=60):
+    deadline = time.monotonic() + limit
+    while not (some := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return some
+
+
+def running(directory, *words):
+    """Return the processes of a demonstration with these words in their command lines."""
+    needle = str(directory / "elyra-yarn-")
+    found = [each for each in psutil.process_iter() if uses(each, needle)]
+    return [each for each in found if all(word in " ".join(each.cmdline()) for word in words)]
+
+
 def test_a_yarn_without_java_says_so(monkeypatch):
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
     with pytest.raises(YarnError, match="No java in JAVA_HOME=/nowhere"):
