@@ -100,14 +100,15 @@ def test_a_demonstration_whose_server_is_killed_says_so_and_leaves_nothing(demo,
     for line in process.stdout:
         if "POST /api/kernels" in line:
             break
-    submission = until_some(lambda: running(tmp_path, "org.apache.spark.deploy.SparkSubmit"))
+    submission = until_some(lambda: running(tmp_path, "org.apache.spark.deploy.SparkSubmit", "launch_ipykernel.py"))
     (server,) = running(tmp_path, "jupyter", "elyra", "--port")
     server.kill()
     rest = process.communicate(timeout=120)[0]
     assert process.returncode == 1
     assert "The demonstration failed." in rest
     assert "Nothing is left." in rest
-    assert not any(each.is_running() for each in submission)
+    _, alive = psutil.wait_procs(submission, timeout=10)
+    assert not alive
 
 
 def until_some(found, limit=60):
