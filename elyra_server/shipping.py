@@ -84,6 +84,11 @@ def launcher_zip() -> Path:
     return path
 
 
+def directory_for_spark() -> Path:
+    """Make a directory for what Spark keeps on this host during one launch, and return it."""
+    return Path(tempfile.mkdtemp(prefix="spark-", dir=private_directory()))
+
+
 def early_script() -> Path:
     """Return the script that starts a launcher with its container."""
     return _source() / "early.sh"

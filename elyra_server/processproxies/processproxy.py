@@ -6,6 +6,7 @@ import abc
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +16,8 @@ from typing import Any
 
 from jupyter_client.launcher import launch_kernel
 
+from elyra_launcher.landing import keep_spark_here
+from elyra_server import shipping
 from elyra_server.environment import check_launch_timeout
 from elyra_server.errors import KernelSpecError, LaunchError, LaunchTimeoutError, LinkError
 from elyra_server.guardian import Guardian
@@ -25,6 +28,8 @@ from elyra_server.processproxies.base import BaseProcessProxyABC
 from elyra_server.service import in_thread
 
 __all__ = ["BaseProcessProxyABC", "LocalProcessProxy", "RemoteProcessProxy"]
+
+SUBMIT_OPTIONS = "SPARK_SUBMIT_OPTS"
 
 LAST_WORDS = 0.3
 """Seconds that a launcher's own report may come after its process ended."""
@@ -113,6 +118,9 @@ class RemoteProcessProxy(BaseProcessProxyABC):
     command_is_kernel = True
     """Whether the kernel ends with the launch command, unlike with one that only submits."""
 
+    _spark_files: Path | None = None
+    """Where the launch command's JVM has its temporary files, which it leaves there if it is killed."""
+
     def __init__(self, kernel_manager: Any) -> None:
         super().__init__(kernel_manager)
         self.launch_timeout: float = self.settings.kernel_launch_timeout
@@ -168,6 +176,9 @@ class RemoteProcessProxy(BaseProcessProxyABC):
     ) -> LocalProcess:
         """Run the launch command on this host; from the service's loop."""
         log_file = log_path(self.settings.kernel_log_dir, self.settings.proxy_launch_log, self.kernel_id)
+        if env.get("SPARK_HOME") and not self.settings.impersonation_enabled:
+            self._spark_files = shipping.directory_for_spark()
+            env = {**env, SUBMIT_OPTIONS: keep_spark_here(env.get(SUBMIT_OPTIONS, ""), str(self._spark_files))}
         self.command = command = LocalProcess(kernel_cmd, env, str(cwd) if cwd else None, log_file, on_line)
         return command
 
@@ -311,6 +322,8 @@ class RemoteProcessProxy(BaseProcessProxyABC):
                 await self.finish()
             finally:
                 self._remove_connection_file()
+                if self._spark_files is not None:
+                    await in_thread(shutil.rmtree, self._spark_files, ignore_errors=True)
                 current_listener(self.settings).forget(self.launcher)
 
     async def _see_launcher_end(self) -> None:
