@@ -82,6 +82,10 @@ class LaunchMixin(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin):
         """List what there is, if the operator allows that."""
         if not self.settings.get("kg_list_kernels"):
             raise web.HTTPError(403, "Forbidden")
+        await self.list_all()
+
+    async def list_all(self: Any) -> None:
+        """List what there is."""
         await self._base.get(self)
 
     def created(self: Any, model: dict[str, Any], collection: str) -> None:
@@ -133,6 +137,15 @@ class MainKernelHandler(LaunchMixin, server_kernels.MainKernelHandler):
     """``/api/kernels``."""
 
     _base: ClassVar[Any] = server_kernels.MainKernelHandler
+
+    @authorized
+    async def list_all(self) -> None:
+        """List the kernels; with many, what it takes is to write them."""
+        written = getattr(self.kernel_manager, "kernels_as_json", None)
+        if written is None:  # the operator's own manager of kernels
+            await super().list_all()
+        else:
+            self.finish(written())
 
     @web.authenticated
     @authorized

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import zmq
 import zmq.asyncio
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
+from jupyter_client.jsonutil import json_default
 from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelManager, SeedingMappingKernelManager
 from traitlets import Type, default
 
@@ -291,7 +293,24 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         # From the request on, before jupyter_client knows of it.
         self._reserved: set[str] = set()
         self._launches: set[asyncio.Task[Any]] = set()
+        self._texts: dict[str, tuple[tuple[Any, ...], str]] = {}
         self._ending = False
+
+    def kernels_as_json(self) -> str:
+        """Return the models of all kernels as JSON; of those that did not change, as they were written before."""
+        texts = {}
+        for kernel_id in self.list_kernel_ids():
+            kernel: Any = self._kernels.get(kernel_id)
+            if kernel is None or not hasattr(kernel, "last_activity"):  # it has just begun, or is just ending
+                continue
+            connections = self._kernel_connections.get(kernel_id, 0)
+            state = (kernel.execution_state, kernel.last_activity, connections, getattr(kernel, "reason", None))
+            known = self._texts.get(kernel_id)
+            if known is None or known[0] != state:
+                known = state, json.dumps(self.kernel_model(kernel_id), default=json_default)
+            texts[kernel_id] = known
+        self._texts = texts
+        return f"[{', '.join(text for _, text in texts.values())}]"
 
     async def end_launches(self) -> None:
         """Start no kernel any more, and give up those that are being started: the server ends."""

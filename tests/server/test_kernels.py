@@ -434,3 +434,24 @@ def test_a_body_that_is_no_text_is_a_bad_request(server):
     assert server.rest("POST", "/api/kernels", b"\xff\xfe{")[0] == 400
     for number in (["x"], 5):
         assert server.rest("POST", "/api/sessions", {"path": "a", "kernel": {"id": number}})[0] == 400
+
+
+def test_the_list_says_of_each_kernel_what_is_said_of_it_alone(server):
+    """Whatever changed since the list was asked for before."""
+
+    def check():
+        listed = server.rest("GET", "/api/kernels")[1]
+        assert listed == [server.kernel(kernel_id) for kernel_id in ids]
+        return listed
+
+    ids = [server.start("python_launcher") for _ in range(2)]
+    before = check()
+    socket = server.socket(ids[0])
+    socket.run("1")
+    assert check()[0] != before[0]
+    server.launchers()[0].kill()
+    until(lambda: "dead" in {server.kernel(kernel_id)["execution_state"] for kernel_id in ids}, 10, "the death")
+    assert [kernel["reason"] for kernel in check() if "reason" in kernel]
+    socket.close()
+    server.delete(ids.pop())
+    check()
