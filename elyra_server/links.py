@@ -16,6 +16,8 @@ Handler = Callable[[str, protocol.Message], protocol.Message]
 READ_SIZE = 65536
 # More than any number of messages in flight; a peer that does not read ends there.
 WRITE_LIMIT = 4 * protocol.MAX_LINE
+LAST_ANSWER = 0.5
+"""Of the time between two pings, what the answer to the last one may take."""
 
 
 class Link:
@@ -42,9 +44,10 @@ class Link:
         self._handler = handler
         self._ids = itertools.count(1)
         self._answers: dict[protocol.Id, asyncio.Future[protocol.Message]] = {}
+        self._heard = 0.0
         self.open = True
 
-    async def run(self, early: list[protocol.Message], ping: float) -> None:
+    async def run(self, early: list[protocol.Message]) -> None:
         """Serve the connection until it ends.
 
         Raises
@@ -53,18 +56,29 @@ class Link:
             If the launcher sent something that is not a message.
         """
         loop = asyncio.get_running_loop()
-        pinger = loop.create_task(self._ping(ping))
+        self._heard = loop.time()
         try:
             for message in early:
                 self._receive(message)
             while data := await self._connection.read(READ_SIZE):
+                self._heard = loop.time()
                 for message in self._lines.feed(data):
                     self._receive(message)
         except OSError:
             return  # a broken connection is a closed one
         finally:
-            pinger.cancel()
             self.close()
+
+    def ping(self, seconds: float) -> None:
+        """Ask whether the launcher is there, as is done every so many seconds; end what was silent for too long.
+
+        Whatever it says is an answer.
+        """
+        silence = asyncio.get_running_loop().time() - self._heard
+        if silence > (protocol.SILENCE + LAST_ANSWER) * seconds:
+            self.close()
+        elif self.open:
+            self._send(protocol.request(next(self._ids), protocol.PING_METHOD))
 
     async def request(
         self, method: str, params: protocol.Message | None = None, timeout: float = 10.0
@@ -119,15 +133,6 @@ class Link:
         self._connection.write(protocol.encode(message))
         if self._connection.unsent > WRITE_LIMIT:
             self.close()
-
-    async def _ping(self, seconds: float) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await self.request(protocol.PING_METHOD, timeout=protocol.SILENCE * seconds)
-            except LinkError:
-                self.close()
-                return
 
 
 def text_of(params: dict[str, Any], name: str, limit: int = 4000) -> str:

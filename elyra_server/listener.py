@@ -27,6 +27,7 @@ from elyra_server.addresses import (
 from elyra_server.certificate import Certificate, make_certificate
 from elyra_server.launchers import Launcher
 from elyra_server.links import Link, text_of
+from elyra_server.pings import Rounds
 from elyra_server.service import Service, in_thread_within
 from elyra_server.settings import Settings
 from elyra_server.tls import Connection
@@ -59,6 +60,7 @@ class Listener:
         # In order of arrival, so that the first is the oldest.
         self._strangers: dict[asyncio.Task[None], None] = {}
         self._peers: set[asyncio.Task[None]] = set()
+        self._rounds = Rounds(settings.ping)
 
     @classmethod
     def shared(cls, settings: Settings) -> Listener:
@@ -125,6 +127,7 @@ class Listener:
         """Stop listening and drop all connections."""
         for task in [*self._accepting, *self._strangers, *self._peers]:
             task.cancel()
+        self._rounds.close()
         for sock in self._sockets.values():
             sock.close()
         self._sockets.clear()
@@ -169,10 +172,12 @@ class Listener:
             self._peers.add(task)
             task.add_done_callback(self._peers.discard)
         try:
-            await link.run(early, self.settings.ping)
+            self._rounds.add(link)
+            await link.run(early)
         except protocol.ProtocolError as error:
             log.warning("Kernel %s: the connection of its launcher was closed: %s", launcher.kernel_id, error)
         finally:
+            self._rounds.remove(link)
             launcher.detach(link)
 
     async def _greet(self, sock: socket.socket) -> tuple[Launcher, Link, list[protocol.Message]]:

@@ -298,19 +298,21 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
 
     def kernels_as_json(self) -> str:
         """Return the models of all kernels as JSON; of those that did not change, as they were written before."""
-        texts = {}
+        kernels: dict[str, Any] = self._kernels
+        connections, written, texts = self._kernel_connections, self._texts, {}
         for kernel_id in self.list_kernel_ids():
-            kernel: Any = self._kernels.get(kernel_id)
-            if kernel is None or not hasattr(kernel, "last_activity"):  # it has just begun, or is just ending
+            kernel = kernels[kernel_id]
+            reason = getattr(kernel, "reason", "")
+            try:
+                state = kernel.execution_state, kernel.last_activity, connections.get(kernel_id, 0), reason
+            except AttributeError:  # it has just begun
                 continue
-            connections = self._kernel_connections.get(kernel_id, 0)
-            state = (kernel.execution_state, kernel.last_activity, connections, getattr(kernel, "reason", None))
-            known = self._texts.get(kernel_id)
+            known = written.get(kernel_id)
             if known is None or known[0] != state:
                 known = state, json.dumps(self.kernel_model(kernel_id), default=json_default)
             texts[kernel_id] = known
         self._texts = texts
-        return f"[{', '.join(text for _, text in texts.values())}]"
+        return f"[{', '.join([text for _, text in texts.values()])}]"
 
     async def end_launches(self) -> None:
         """Start no kernel any more, and give up those that are being started: the server ends."""

@@ -21,12 +21,13 @@ from elyra_server.settings import Settings
 
 
 @pytest.fixture
-async def listener():
-    """A listener on the service's loop, and where it listens."""
+async def listener(request):
+    """A listener on the service's loop, with settings that a test may change, and where it listens."""
+    changes = getattr(request, "param", {})
     service = Service.instance()
 
     async def make():
-        made = Listener(Settings(response_port=18877))
+        made = Listener(Settings(response_port=18877, **changes))
         host, port = made.response_address(local=True).split(":")
         return made, (host, int(port))
 
@@ -241,6 +242,35 @@ async def test_a_broken_link_is_known_to_those_who_wait_for_an_answer(listener):
     one.sock.close()
     with pytest.raises(Exception, match="broke"):
         await answer
+
+
+@pytest.mark.parametrize("listener", [{"ping": 0.2}, {"ping": 2.0}], indirect=True)
+async def test_a_launcher_that_answers_to_no_ping_is_given_up_and_others_are_not(listener):
+    async def linked():
+        launcher, one = await register(listener), await peer(listener)
+        await asyncio.to_thread(lambda: one.hello(kernel_id=launcher.kernel_id, ticket=launcher.ticket))
+        return launcher, one
+
+    def answer():
+        with contextlib.suppress(OSError):
+            while message := lively.receive():
+                lively.send(protocol.result(message["id"]))
+
+    def pings():
+        count = 0
+        while message := silent.receive():
+            count += message["method"] == "ping"
+        return count
+
+    silent_launcher, silent = await linked()
+    lively_launcher, lively = await linked()
+    answering = threading.Thread(target=answer)
+    answering.start()
+    assert await asyncio.to_thread(pings) == 3
+    assert silent_launcher.link is None
+    assert lively_launcher.link is not None
+    lively.sock.shutdown(socket.SHUT_RDWR)
+    answering.join()
 
 
 async def test_a_crowd_of_silent_connections_delays_nobody(make_server):
