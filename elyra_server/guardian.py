@@ -26,7 +26,7 @@ log = logging.getLogger("elyra.guardian")
 class Guardian:
     """The guardian of this process, and what it guards.
 
-    Its process starts with the first launch command, and again if it was killed. Where it
+    Its process starts before the first launch command, and again if it was killed. Where it
     cannot be started, kernels are: they only lose what it is for.
     """
 
@@ -46,6 +46,12 @@ class Guardian:
             if cls._instance is None or cls._instance._owner != os.getpid():
                 cls._instance = cls()
             return cls._instance
+
+    def begin(self) -> None:
+        """See that its process is there, before that of a command: nothing is between the two then."""
+        with self._lock:
+            if self._process is None:
+                self._start()
 
     def guard_process(self, pid: int) -> None:
         """Have a command that leads its process group ended with that group, should this process be killed."""

@@ -113,7 +113,7 @@ class LocalProcess:
         self._partial = b""
         self._log_file = log_file
         self._log = _open_private(log_file)
-        self._closed = asyncio.Event()
+        Guardian.instance().begin()
         try:
             self.process = subprocess.Popen(
                 command,

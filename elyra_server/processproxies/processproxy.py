@@ -43,6 +43,7 @@ class LocalProcessProxy(BaseProcessProxyABC):
     def launch_process(self, kernel_cmd: list[str], **kw: Any) -> None:
         """Start the kernel as Jupyter does."""
         super().launch_process(kernel_cmd, **kw)
+        Guardian.instance().begin()
         try:
             self.process = launch_kernel(kernel_cmd, **kw)
         except OSError as error:
