@@ -16,6 +16,7 @@ from jupyter_client.jsonutil import json_default
 from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelManager, SeedingMappingKernelManager
 from traitlets import Type, default
 
+from elyra_server.activity import ActivityWatch
 from elyra_server.environment import check_kernel_id, launch_environment
 from elyra_server.errors import (
     ElyraError,
@@ -313,6 +314,10 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
             texts[kernel_id] = known
         self._texts = texts
         return f"[{', '.join([text for _, text in texts.values()])}]"
+
+    def start_watching_activity(self, kernel_id: str) -> None:
+        """Watch when a kernel is used, and whether it is busy."""
+        ActivityWatch(self, kernel_id).start()
 
     async def end_launches(self) -> None:
         """Start no kernel any more, and give up those that are being started: the server ends."""

@@ -440,8 +440,12 @@ def test_the_list_says_of_each_kernel_what_is_said_of_it_alone(server):
     """Whatever changed since the list was asked for before."""
 
     def check():
-        listed = server.rest("GET", "/api/kernels")[1]
-        assert listed == [server.kernel(kernel_id) for kernel_id in ids]
+        def same():
+            listed[:] = server.rest("GET", "/api/kernels")[1]
+            return listed == [server.kernel(kernel_id) for kernel_id in ids]
+
+        listed = []
+        until(same, 5, "the same")  # a state may change between two requests
         return listed
 
     ids = [server.start("python_launcher") for _ in range(2)]
@@ -455,3 +459,18 @@ def test_the_list_says_of_each_kernel_what_is_said_of_it_alone(server):
     socket.close()
     server.delete(ids.pop())
     check()
+
+
+def test_a_kernel_is_in_use_while_its_cell_prints(server):
+    kernel_id = server.start("python_launcher")
+    socket = server.socket(kernel_id)
+    socket.send("import time\nwhile True: print(1, flush=True); time.sleep(0.05)")
+    socket.await_state("busy")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", 10, "the state")
+    begin = server.kernel(kernel_id)["last_activity"]
+    until(lambda: server.kernel(kernel_id)["last_activity"] > begin, 10, "activity")
+    server.rest("POST", f"/api/kernels/{kernel_id}/interrupt")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 10, "the state")
+    end = server.kernel(kernel_id)["last_activity"]
+    socket.close()
+    assert server.kernel(kernel_id)["last_activity"] == end
