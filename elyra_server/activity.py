@@ -18,6 +18,9 @@ HEADER, PARENT = 2, 3
 STATUS = b'"status"'
 """In the header of each message that tells a state; others with it are only looked at more closely."""
 
+OVER = ("dead", "restarting")
+"""States of a kernel that is gone: what it said before may come after that."""
+
 log = logging.getLogger("elyra.activity")
 
 
@@ -64,7 +67,7 @@ class ActivityWatch:
         asked = self._managers.track_message_type((message["parent_header"] or {}).get("msg_type"))
         if asked or self._managers.track_message_type(message["msg_type"]) or kernel.execution_state == "busy":
             self._note_use()
-        if message["msg_type"] == "status":
+        if message["msg_type"] == "status" and kernel.execution_state not in OVER:
             state = message["content"]["execution_state"]
             if asked:
                 kernel.execution_state = state
