@@ -88,6 +88,8 @@ class Yarn:
     nodes = 1
     base: Path | None = None
     """Where the directory is made; by default where temporary files are."""
+    spark_java_options = " ".join(SHORT_LIVED)
+    """For the JVMs of Spark's applications, and for spark-submit."""
 
     def __init__(self, hadoop_lib: Path = HADOOP_LIB, heartbeat: float = 1.0) -> None:
         self.hadoop_lib = hadoop_lib
@@ -276,8 +278,8 @@ class Yarn:
             "spark.executor.instances": 1,
             "spark.executor.memory": "512m",
             "spark.driver.memory": "512m",
-            "spark.driver.extraJavaOptions": " ".join(SHORT_LIVED),
-            "spark.executor.extraJavaOptions": " ".join(SHORT_LIVED),
+            "spark.driver.extraJavaOptions": self.spark_java_options,
+            "spark.executor.extraJavaOptions": self.spark_java_options,
             "spark.ui.showConsoleProgress": "false",
         }
         lines = (f"{key} {value}\n" for key, value in defaults.items())
@@ -285,7 +287,7 @@ class Yarn:
 
     def _spark_env(self) -> str:
         """Return Spark's own part of SPARK_CONF_DIR: everything on loopback, nothing outside the directory."""
-        return SPARK_ENV.format(LOOPBACK, self.directory / "tmp", " ".join(SHORT_LIVED))
+        return SPARK_ENV.format(LOOPBACK, self.directory / "tmp", self.spark_java_options)
 
     def _settings(self) -> dict[str, object]:
         return {
