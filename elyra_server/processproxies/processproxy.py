@@ -177,7 +177,9 @@ class RemoteProcessProxy(BaseProcessProxyABC):
     ) -> LocalProcess:
         """Run the launch command on this host; from the service's loop."""
         log_file = log_path(self.settings.kernel_log_dir, self.settings.proxy_launch_log, self.kernel_id)
-        if env.get("SPARK_HOME") and not self.settings.impersonation_enabled:
+        # Another user could not write there.
+        other_user = self.settings.impersonation_enabled or self.proxy_config.get("impersonates")
+        if env.get("SPARK_HOME") and not other_user:
             self._spark_files = shipping.directory_for_spark()
             env = {**env, SUBMIT_OPTIONS: keep_spark_here(env.get(SUBMIT_OPTIONS, ""), str(self._spark_files))}
         self.command = command = LocalProcess(kernel_cmd, env, str(cwd) if cwd else None, log_file, on_line)
