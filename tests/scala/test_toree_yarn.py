@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
 from cluster import OVER
 
 from demo import spark_home
@@ -25,7 +24,6 @@ def ends(yarn, kernel):
     return [yarn.wait_for(each, *OVER)["finalStatus"] for each in own]
 
 
-@pytest.mark.timeout(600)  # three launches
 def test_every_ordinary_end_is_a_success_and_a_restart_is_a_new_application(start, yarn):
     kernel = start("spark_scala_yarn_cluster")
     assert run(kernel, "6 * 7") == "42"
