@@ -267,6 +267,7 @@ async def test_a_launcher_that_answers_to_no_ping_is_given_up_and_others_are_not
     answering = threading.Thread(target=answer)
     answering.start()
     assert await asyncio.to_thread(pings) == 3
+    await asyncio.wait_for(Service.instance().call(silent_launcher.lost.wait()), 10)
     assert silent_launcher.link is None
     assert lively_launcher.link is not None
     lively.sock.shutdown(socket.SHUT_RDWR)
