@@ -122,8 +122,8 @@ def until_some(found, limit=60):
 def running(directory, *words):
     """Return the processes of a demonstration with these words in their command lines."""
     needle = str(directory / "elyra-yarn-")
-    found = [each for each in psutil.process_iter() if uses(each, needle)]
-    return [each for each in found if all(word in " ".join(each.cmdline()) for word in words)]
+    found = [each for each in psutil.process_iter(["cmdline"]) if uses(each, needle)]
+    return [each for each in found if all(word in " ".join(each.info["cmdline"] or ()) for word in words)]
 
 
 def test_a_yarn_without_java_says_so(monkeypatch):
