@@ -23,6 +23,8 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Documentation addresses (RFC 5737, RFC 3849): asking for a route there sends nothing.
 PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
+_resolved_here: dict[str, bool] = {}
+
 RESOLVER_LIMIT = 1.0
 """Seconds that a launch waits for the resolver, where it can go on without its answer."""
 
@@ -135,8 +137,25 @@ def address_towards(url: str) -> str:
 
 def is_this_host(name: str) -> bool:
     """Say whether a name or an address is this host; may ask the resolver."""
+    known = is_known_as_this_host(name)
+    if known is None:
+        known = _resolved_here[name] = _resolves_here(name)
+    return known
+
+
+def is_known_as_this_host(name: str) -> bool | None:
+    """Say the same where that takes no resolver, None where it does."""
     if name in ("localhost", LOOPBACK, "::1", socket.gethostname()):
         return True
+    return None if _parse(name) is None else _is_own(name)
+
+
+def was_this_host(name: str) -> bool:
+    """Say what the resolver said of a name the last time, for when it takes too long now."""
+    return _resolved_here.get(name, False)
+
+
+def _resolves_here(name: str) -> bool:
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
     except (OSError, ValueError):  # the latter for what cannot be a name

@@ -15,7 +15,13 @@ from jupyter_client.connect import port_names
 
 from elyra_launcher.landing import PLACE
 from elyra_server import shipping
-from elyra_server.addresses import RESOLVER_LIMIT, is_ipv4_elsewhere, is_this_host
+from elyra_server.addresses import (
+    RESOLVER_LIMIT,
+    is_ipv4_elsewhere,
+    is_known_as_this_host,
+    is_this_host,
+    was_this_host,
+)
 from elyra_server.arguments import PORT_LIMITS, fill
 from elyra_server.environment import KERNEL_PREFIX, default_username
 from elyra_server.errors import InvalidRequestError, LaunchError
@@ -213,7 +219,10 @@ class DistributedProcessProxy(RemoteProcessProxy):
     async def _start_on(self, host: str, kernel_cmd: list[str], env: dict[str, str], cwd: Any) -> None:
         self.host = host
         self._count()
-        if await in_thread_within(RESOLVER_LIMIT, False, is_this_host, host):
+        here = is_known_as_this_host(host)
+        if here is None:
+            here = await in_thread_within(RESOLVER_LIMIT, was_this_host(host), is_this_host, host)
+        if here:
             self._check_user(host, env)
             address = current_listener(self.settings).response_address(local=True)
             kept = {name: value for name, value in env.items() if name != CONNECTION_FILE_MODE}

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from elyra_server import addresses
-from elyra_server.addresses import advertised_addresses, is_this_host
+from elyra_server.addresses import advertised_addresses, is_known_as_this_host, is_this_host, was_this_host
 from elyra_server.listener import Listener
 from elyra_server.settings import Settings
 
@@ -66,3 +66,23 @@ async def test_the_resolver_holds_up_nobody(monkeypatch):
         await listener.close()
     assert len(told) == len(threads) == 1
     assert threads[0] is not threading.main_thread()
+
+
+def test_a_launch_here_does_not_go_by_ssh_because_the_resolver_is_slow(monkeypatch):
+    """As on a host whose processor is busy with many launches at once."""
+
+    def slow(*_):
+        raise AssertionError("the resolver was asked")
+
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", slow)
+    for name in ("localhost", "127.0.0.1", "::1", socket.gethostname()):
+        assert is_known_as_this_host(name) is True
+    assert is_known_as_this_host("192.0.2.1") is False
+    assert is_known_as_this_host("host.example") is None
+
+
+def test_what_the_resolver_said_is_known_when_it_is_slow_later(monkeypatch):
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("127.0.0.1", 0))])
+    assert not was_this_host("known.example")
+    assert is_this_host("known.example")
+    assert was_this_host("known.example")
