@@ -16,7 +16,6 @@ from jupyter_client.jsonutil import json_default
 from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelManager, SeedingMappingKernelManager
 from traitlets import Type, default
 
-from elyra_server.activity import ActivityWatch
 from elyra_server.environment import check_kernel_id, launch_environment
 from elyra_server.errors import (
     ElyraError,
@@ -315,10 +314,6 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         self._texts = texts
         return f"[{', '.join([text for _, text in texts.values()])}]"
 
-    def start_watching_activity(self, kernel_id: str) -> None:
-        """Watch when a kernel is used, and whether it is busy."""
-        ActivityWatch(self, kernel_id).start()
-
     async def end_launches(self) -> None:
         """Start no kernel any more, and give up those that are being started: the server ends."""
         self._ending = True
@@ -417,7 +412,7 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
             raise ServerEndingError(ENDING)
         try:
             await self.pinned_superclass._async_restart_kernel(self, kernel_id, now=now)
-            if self._get_changed_ports(kernel_id) is not None:
+            if self._get_changed_ports(kernel_id) is not None or getattr(kernel, "_activity_stream", None) is None:
                 self.stop_watching_activity(kernel_id)
                 self.start_watching_activity(kernel_id)
             if not await kernel.is_ready():
@@ -461,6 +456,8 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
 
     def _handle_kernel_died(self, kernel_id: str) -> None:
         """Keep a dead kernel in the list, so that its reason can be seen; a DELETE or the culler removes it."""
+        if kernel_id in self._kernels:
+            self.stop_watching_activity(kernel_id)  # its last words, if they come late, do not make it busy
 
     def _check_free(self, kernel_id: str) -> None:
         """See that there is room for another kernel, and of this id none."""
