@@ -23,7 +23,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Documentation addresses (RFC 5737, RFC 3849): asking for a route there sends nothing.
 PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
-_resolved_here: dict[str, bool] = {}
+_resolved_here: set[str] = set()
 
 RESOLVER_LIMIT = 1.0
 """Seconds that a launch waits for the resolver, where it can go on without its answer."""
@@ -139,7 +139,9 @@ def is_this_host(name: str) -> bool:
     """Say whether a name or an address is this host; may ask the resolver."""
     known = is_known_as_this_host(name)
     if known is None:
-        known = _resolved_here[name] = _resolves_here(name)
+        known = _resolves_here(name)
+        # Only names of this host are kept: others a client may make up without end.
+        (_resolved_here.add if known else _resolved_here.discard)(name)
     return known
 
 
@@ -152,7 +154,7 @@ def is_known_as_this_host(name: str) -> bool | None:
 
 def was_this_host(name: str) -> bool:
     """Say what the resolver said of a name the last time, for when it takes too long now."""
-    return _resolved_here.get(name, False)
+    return name in _resolved_here
 
 
 def _resolves_here(name: str) -> bool:
