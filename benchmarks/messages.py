@@ -10,7 +10,6 @@ from typing import Any
 
 from .bare import Bare, local_ipykernel
 from .figures import Figure, figure, interleaved
-from .processes import processor_time
 from .servers import Kernel, elyra, jupyter_server
 
 PRINTS = "for i in range({0}): print(i, flush=True)"
@@ -32,13 +31,9 @@ def measure(runs: int, directory: Path) -> Iterator[Figure]:
         kernels = ours.start_kernel("python_local"), plain.start_kernel("python3"), bare
         for name, unit, each in measures(*((100, 2000, 100, 1000) if full else (10, 50, 1, 20))):
             times = runs if "MB" not in name else min(runs, 5)
-            before = [processor_time(each.process) for each in (ours, plain)]
             values, plains, directs = interleaved(times, *(lambda each=each, kernel=k: each(kernel) for k in kernels))
             yield figure(name, unit, values, plains, 1.0)
             yield figure(f"{name}, beside direct ZMQ", unit, values, directs, 1.5)
-            after = [processor_time(each.process) for each in (ours, plain)]
-            spent, floor = ([(end - begin) / (times + 1)] for begin, end in zip(before, after, strict=True))
-            yield figure(f"{name}, the server's processor time", "s", spent, floor, 1.0)
         for kernel in kernels[:2]:
             kernel.close()
 

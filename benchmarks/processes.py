@@ -26,15 +26,11 @@ def proportional_memory(pid: int) -> float:
     return int(match.group(1)) / 1024
 
 
-def processor_time(process: psutil.Process) -> float:
-    """Return the seconds of processor time that a process has taken so far."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
 def share(process: psutil.Process, seconds: float) -> float:
     """Return the percentage of one core that a process takes in some seconds."""
-    before, begin = processor_time(process), time.perf_counter()
+    before = process.cpu_times()
+    begin = time.perf_counter()
     threading.Event().wait(seconds)
     passed = time.perf_counter() - begin
-    return max(processor_time(process) - before, 0.0) / passed * 100
+    after = process.cpu_times()
+    return max(after.user + after.system - before.user - before.system, 0.0) / passed * 100
