@@ -6,6 +6,7 @@ aftermath.py, is told of each launch command and each private file, and ends and
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -50,12 +51,12 @@ class Guardian:
     def begin(self) -> None:
         """See that its process is there, before that of a command: nothing is between the two then."""
         with self._lock:
-            if self._process is None:
+            if self._process is None or self._process.poll() is not None:
                 self._start()
 
     def guard_process(self, pid: int) -> None:
         """Have a command that leads its process group ended with that group, should this process be killed."""
-        self._add(b"%d" % pid, start=True)
+        self._add(b"%d" % pid)
 
     def release_process(self, pid: int) -> None:
         """Note that a command ended."""
@@ -63,17 +64,16 @@ class Guardian:
 
     def guard_file(self, path: str | os.PathLike[str]) -> None:
         """Have a file, or a directory with all that is in it, removed, should this process be killed."""
-        self._add(_as_note(path), start=False)
+        self._add(_as_note(path))
 
     def release_file(self, path: str | os.PathLike[str]) -> None:
         """Note that a file was removed, by whomever."""
         self._remove(_as_note(path))
 
-    def _add(self, note: bytes, start: bool) -> None:
+    def _add(self, note: bytes) -> None:
         with self._lock:
             self._guarded.add(note)
-            if not self._tell(b"+" + note) and start:
-                self._start()
+            self._tell(b"+" + note)
 
     def _remove(self, note: bytes) -> None:
         with self._lock:
@@ -81,18 +81,11 @@ class Guardian:
                 self._guarded.discard(note)
                 self._tell(b"-" + note)
 
-    def _tell(self, note: bytes) -> bool:
-        """Tell the guardian's process, if there is one."""
-        if self._process is None or self._process.stdin is None:
-            return False
-        try:
-            self._process.stdin.write(note + END)
-        except OSError:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            return False
-        return True
+    def _tell(self, note: bytes) -> None:
+        """Tell the guardian's process, if there is one; one that was killed is told by the next `begin`."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.write(note + END)
 
     def _start(self) -> None:
         try:

@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Protocol
+
+from elyra_server.links import Link
 
 GROUPS = 20
 """At most so many, so that asking one does not hold the loop up with thousands of links."""
 
 SHORTEST = 1.0
 """Seconds between two groups, where there is time for more than one."""
-
-
-class Pinged(Protocol):
-    """What is asked: a link."""
-
-    def ping(self, seconds: float) -> None:
-        """Ask, every so many seconds, or find that what was asked before was not answered."""
 
 
 class Rounds:
@@ -36,17 +30,17 @@ class Rounds:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         count = max(1, min(GROUPS, int(seconds / SHORTEST)))
-        self._groups: list[dict[Pinged, None]] = [{} for _ in range(count)]
+        self._groups: list[dict[Link, None]] = [{} for _ in range(count)]
         self._next = itertools.cycle(self._groups)
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, link: Pinged) -> None:
+    def add(self, link: Link) -> None:
         """Ping a link from now on."""
         min(self._groups, key=len)[link] = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def remove(self, link: Pinged) -> None:
+    def remove(self, link: Link) -> None:
         """Ping it no more."""
         for group in self._groups:
             group.pop(link, None)
