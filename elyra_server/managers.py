@@ -26,6 +26,7 @@ from elyra_server.errors import (
     TooManyKernelsError,
 )
 from elyra_server.kernelspecs import proxy_class
+from elyra_server.paced import PacedStream
 from elyra_server.provisioner import ProcessProxyProvisioner
 from elyra_server.restarter import RemoteKernelRestarter
 from elyra_server.service import in_thread
@@ -79,6 +80,12 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
     def hosted(self) -> bool:
         """Whether the kernel has a process proxy of ours, rather than a provisioner of others."""
         return isinstance(self.provisioner, ProcessProxyProvisioner)
+
+    def connect_iopub(self, identity: bytes | None = None) -> Any:
+        """Return a stream of what the kernel publishes, of which there may be much."""
+        stream = super().connect_iopub(identity)
+        stream.io_loop.remove_handler(stream.socket)
+        return PacedStream(stream.socket, stream.io_loop)
 
     _restart: asyncio.Task[None] | None = None
     _readiness: asyncio.Task[bool] | None = None

@@ -1,0 +1,130 @@
+"""A kernel's iopub stream that is read every few milliseconds while the kernel floods it.
+
+A message by itself wakes the server, which sends it on and wakes the client: where a loop prints, these take the
+processor from the kernel. So once messages come faster than they are worth a wake-up each, what came within a moment is
+taken together; as soon as they are few again, each is taken when it comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from jupyter_client.session import DELIM
+from zmq.eventloop.zmqstream import ZMQStream
+
+MOMENT = 0.005
+"""Seconds for which a flood is left to gather: too short to be seen."""
+
+SHARE = 0.25
+"""Of the time from one message to the next: what taking it may take before that is the pace of a flood."""
+
+RUN = 8
+"""Messages of one cell at such a pace that make a flood."""
+
+FEW = 3
+"""Messages in a moment with which a flood is over."""
+
+HEADER = 2
+"""Which frame it is, counted from the one that ends a message's identities."""
+
+TURN = 0.005
+"""Seconds after which others on the event loop have their turn, however much has gathered."""
+
+
+def tells_state(message: list[bytes]) -> bool:
+    """Return whether a message is one that begins or ends those of a cell."""
+    begin = message.index(DELIM) + HEADER if DELIM in message else 0
+    return any(b'"status"' in header for header in message[begin : begin + 1])
+
+
+class PacedStream(ZMQStream):
+    """A stream for messages of which there may be a flood; to its users one like any other."""
+
+    def __init__(self, socket: Any, io_loop: Any = None) -> None:
+        self._taker: Callable[..., Any] | None = None
+        self._run = 0
+        self._taken = 0.0
+        self._timer: Any = None
+        super().__init__(socket, io_loop)
+
+    def on_recv(self, callback: Callable[..., Any] | None, copy: bool = True) -> None:
+        """Register who takes the messages, each a list of frames; None for nobody.
+
+        Parameters
+        ----------
+        callback : callable or None
+            Gets a message.
+        copy : bool
+            Whether frames are bytes. Only of these a flood can be told from other messages.
+        """
+        self._wake()
+        self._taker, self._run = callback if copy else None, 0
+        super().on_recv(self._take if self._taker else callback, copy)
+
+    def flush(self, flag: int = zmq.POLLIN | zmq.POLLOUT, limit: int | None = None) -> int:
+        """Have what is there taken now."""
+        taken = 0
+        if self._timer is not None and flag & zmq.POLLIN:
+            self._wake()
+            taken, _ = self._take_gathered(float("inf"))
+            if self._taker is None or self.closed():
+                return taken
+            super().on_recv(self._take)
+        return taken + super().flush(flag, limit)
+
+    def close(self, linger: int | None = None) -> None:
+        """Close it; what has gathered is lost, as is what a closed stream has not read."""
+        self._wake()
+        super().close(linger)
+
+    def _take(self, message: list[Any]) -> Any:
+        begin = time.monotonic()
+        result = self._taker(message) if self._taker is not None else None
+        end = time.monotonic()
+        fast = end - begin > SHARE * (end - self._taken)
+        self._run = self._run + 1 if fast and not tells_state(message) else 0
+        self._taken = end
+        if self._run >= RUN and self._taker is not None and not self.closed():
+            super().on_recv(None)
+            self._sleep(MOMENT)
+        return result
+
+    def _sleep(self, seconds: float) -> None:
+        self._timer = self.io_loop.call_later(seconds, self._go_on)
+
+    def _wake(self) -> None:
+        if self._timer is not None:
+            self.io_loop.remove_timeout(self._timer)
+            self._timer = None
+
+    def _go_on(self) -> None:
+        self._timer = None
+        if self._taker is None or self.closed():
+            return
+        taken, all_taken = self._take_gathered(TURN)
+        if self._taker is None or self.closed() or self._timer is not None:
+            return
+        if not all_taken:
+            self._sleep(0)
+        elif taken >= FEW:
+            self._sleep(MOMENT)
+        else:
+            self._run = 0
+            super().on_recv(self._take)
+
+    def _take_gathered(self, seconds: float) -> tuple[int, bool]:
+        """Have messages taken for so long; return how many there were, and whether these were all."""
+        taken, limit = 0, time.monotonic() + seconds
+        while self._taker is not None and not self.closed() and time.monotonic() < limit:
+            try:
+                message = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return taken, True
+            taken += 1
+            with contextlib.suppress(Exception):  # which it has logged
+                self._run_callback(self._taker, message)
+        return taken, False
