@@ -82,8 +82,9 @@ install-hadoop:
 	{ grep -F '[ERROR]' $(BUILD)/maven.log | head -n 5; echo "Maven could not fetch Hadoop: see $(BUILD)/maven.log" >&2; exit 1; }
 
 install-kerberos:
-	@echo "Compiling gssapi into $(BUILD)/kerberos (a minute, the first time) ..."
-	@$(BIN)/python -m pip install --quiet --upgrade --target $(BUILD)/kerberos 'gssapi>=1.8' >$(BUILD)/kerberos.log 2>&1 || \
+	@echo "Compiling gssapi and krb5 into $(BUILD)/kerberos (minutes, the first time) ..."
+	@$(BIN)/python -m pip install --quiet --upgrade --target $(BUILD)/kerberos 'gssapi>=1.8' 'requests_kerberos>=0.14' \
+		>$(BUILD)/kerberos.log 2>&1 || \
 	{ tail -n 20 $(BUILD)/kerberos.log; echo "pip could not install gssapi: see $(BUILD)/kerberos.log" >&2; exit 1; }
 
 tools:

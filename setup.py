@@ -34,8 +34,9 @@ SERVER = [
     "yarn-api-client>=1.0.3",
 ]
 
-# For ssh with ELYRA_REMOTE_GSS_SSH; compiled when it is installed, with the system's Kerberos.
-KERBEROS = ["gssapi>=1.8"]
+# For ssh with ELYRA_REMOTE_GSS_SSH, and for a ResourceManager behind SPNEGO; compiled when they are installed, with the
+# system's Kerberos.
+KERBEROS = ["gssapi>=1.8", "requests_kerberos>=0.14"]
 
 TEST = [
     "bash_kernel>=0.10",

@@ -194,12 +194,16 @@ class Yarn:
             self.endpoint + path,
             data=body,
             method="GET" if body is None else "PUT",
-            headers={"Accept": "application/json", "Content-Type": "application/json"},
+            headers={"Accept": "application/json", "Content-Type": "application/json", **self._authorization()},
         )
         # Without the proxies that a machine may have for the world.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=10) as response:
             return bytes(response.read())
+
+    def _authorization(self) -> dict[str, str]:
+        """Return the header by which the ResourceManager knows who asks."""
+        return {}
 
     def _launch(self, java_home: Path) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="elyra-yarn-", dir=self.base))
@@ -256,10 +260,6 @@ class Yarn:
         self.ports = free_ports(5, self.address)
         client, scheduler, tracker, admin, web = (f"{self.address}:{port}" for port in self.ports)
         self.endpoint = f"http://{web}/ws/v1/cluster"
-        core = {"fs.defaultFS": "file:///", "hadoop.tmp.dir": self.directory / "tmp"}
-        core["hadoop.http.staticuser.user"] = self.user
-        # Who runs this may submit for others: spark-submit --proxy-user.
-        core |= {f"hadoop.proxyuser.{self.user}.{what}": "*" for what in ("hosts", "groups")}
         addresses = {
             "yarn.resourcemanager.address": client,
             "yarn.resourcemanager.scheduler.address": scheduler,
@@ -267,12 +267,25 @@ class Yarn:
             "yarn.resourcemanager.admin.address": admin,
             "yarn.resourcemanager.webapp.address": web,
         }
-        (self.conf_dir / "core-site.xml").write_text(as_xml(core), encoding="utf-8")
+        (self.conf_dir / "core-site.xml").write_text(as_xml(self._core_settings()), encoding="utf-8")
         (self.conf_dir / "yarn-site.xml").write_text(as_xml({**addresses, **self._settings()}), encoding="utf-8")
         (self.conf_dir / "capacity-scheduler.xml").write_text(as_xml(QUEUES), encoding="utf-8")
         (self.conf_dir / "log4j.properties").write_text(LOG4J, encoding="utf-8")
         (self.conf_dir / "spark-env.sh").write_text(self._spark_env(), encoding="utf-8")
-        defaults = {
+        lines = (f"{key} {value}\n" for key, value in self._spark_defaults().items())
+        (self.conf_dir / "spark-defaults.conf").write_text("".join(lines), encoding="utf-8")
+
+    def _core_settings(self) -> dict[str, object]:
+        return {
+            "fs.defaultFS": "file:///",
+            "hadoop.tmp.dir": self.directory / "tmp",
+            "hadoop.http.staticuser.user": self.user,
+            # Who runs this may submit for others: spark-submit --proxy-user.
+            **{f"hadoop.proxyuser.{self.user}.{what}": "*" for what in ("hosts", "groups")},
+        }
+
+    def _spark_defaults(self) -> dict[str, object]:
+        return {
             "spark.yarn.stagingDir": f"file://{self.directory / 'staging'}",
             "spark.yarn.jars": f"local:{spark_home()}/jars/*",
             "spark.executor.instances": 1,
@@ -282,8 +295,6 @@ class Yarn:
             "spark.executor.extraJavaOptions": self.spark_java_options,
             "spark.ui.showConsoleProgress": "false",
         }
-        lines = (f"{key} {value}\n" for key, value in defaults.items())
-        (self.conf_dir / "spark-defaults.conf").write_text("".join(lines), encoding="utf-8")
 
     def _spark_env(self) -> str:
         """Return Spark's own part of SPARK_CONF_DIR: everything on loopback, nothing outside the directory."""

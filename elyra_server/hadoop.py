@@ -1,10 +1,11 @@
-"""Where YARN's ResourceManager is, by the operator's word or Hadoop's configuration."""
+"""Where YARN's ResourceManager is, by the operator's word or Hadoop's configuration, and what Hadoop's errors mean."""
 
 from __future__ import annotations
 
 import os
+import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +13,19 @@ from elyra_server.errors import LaunchError
 from elyra_server.settings import split_list
 
 REST_PATH = "/ws/v1/cluster"
+
+NO_LOG_IN = re.compile(
+    "Client cannot authenticate via:|GSS initiate failed|SIMPLE authentication is not enabled|Kerberos credentials"
+)
+NO_TICKET = (
+    " Hadoop wants a Kerberos ticket, and the server has none that is valid: see `klist` with the server's KRB5CCNAME, "
+    "and `kinit`."
+)
+
+
+def explain(output: Iterable[str]) -> str:
+    """Return, as a sentence, what the operator has to do about Hadoop's words, where those do not say it."""
+    return NO_TICKET if any(NO_LOG_IN.search(line) for line in output) else ""
 
 
 def endpoints(configured: list[str], environ: Mapping[str, str]) -> list[str]:

@@ -23,6 +23,10 @@ from elyra_server.settings import Settings
 T = TypeVar("T")
 
 TIMEOUT = 10.0
+NO_TICKET = (
+    "it wants a Kerberos ticket, and the server has none that it takes: see klist with the server's KRB5CCNAME, and "
+    "kinit, and that the address has the name of the principal HTTP/..."
+)
 FINAL_STATES = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 
@@ -146,7 +150,8 @@ class ResourceManager:
             except requests.exceptions.JSONDecodeError:
                 problems[endpoint] = "what answers there is not a ResourceManager"
             except requests.RequestException as error:
-                problems[endpoint] = _short(error)
+                refused = self._secure and getattr(error.response, "status_code", 0) == 401
+                problems[endpoint] = NO_TICKET if refused else _short(error)
             except (ValueError, KeyError, TypeError, AttributeError):
                 problems[endpoint] = "what answers there is not a ResourceManager"
         raise ResourceManagerError(self._describe(problems))

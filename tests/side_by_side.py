@@ -19,7 +19,7 @@ from demo.server import end_with_parent
 
 TESTS = Path(__file__).parent
 
-BUSY = {"matrix": ["matrix"], "server": ["server"], "cluster": ["yarn", "scala"], "r": ["r"]}
+BUSY = {"matrix": ["matrix"], "server": ["server"], "cluster": ["yarn", "scala", "secure"], "r": ["r"]}
 """Parts that keep a core busy, the longest first. Two of them run at a time, and `REST` is the last one."""
 
 WAITING = {"hosts": ["ssh"]}

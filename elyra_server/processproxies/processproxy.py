@@ -17,7 +17,7 @@ from typing import Any
 from jupyter_client.launcher import launch_kernel
 
 from elyra_launcher.landing import keep_spark_here
-from elyra_server import shipping
+from elyra_server import hadoop, shipping
 from elyra_server.environment import check_launch_timeout
 from elyra_server.errors import KernelSpecError, LaunchError, LaunchTimeoutError, LinkError
 from elyra_server.guardian import Guardian
@@ -246,8 +246,9 @@ class RemoteProcessProxy(BaseProcessProxyABC):
         if self.command is None or not self.command.ended.done():
             return "The launch command ended."
         code = self.command.ended.result()
-        lines = quote_lines(list(self.command.lines))
-        return f"The launch command {describe_end(code)} before the kernel was ready.{lines}"
+        lines = list(self.command.lines)
+        ended = f"The launch command {describe_end(code)} before the kernel was ready."
+        return f"{ended}{hadoop.explain(lines)}{quote_lines(lines)}"
 
     # -- the kernel as a process, over the link ----------------------------------------------------
 

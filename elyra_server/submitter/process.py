@@ -22,6 +22,7 @@ from typing import Any
 
 from elyra_server.submitter.arguments import Refused, complete, fingerprint, read_defaults
 from elyra_server.submitter.jvm import Jvm, JvmError, Outcome
+from elyra_server.submitter.tickets import Tickets
 
 SOCKET = "socket"
 MAX_REQUEST = 4 * 1024 * 1024
@@ -61,7 +62,7 @@ class Submitter:
     async def run(self) -> None:
         """Serve until standard input or the JVM ends."""
         parent = asyncio.create_task(self._follow_server())
-        self._fingerprint = fingerprint(self.environ)
+        self._fingerprint, self._tickets = fingerprint(self.environ), Tickets(self.environ)
         self._defaults = read_defaults(self.environ.get("SPARK_CONF_DIR") or f"{self.environ['SPARK_HOME']}/conf")
         starting = asyncio.create_task(self._serve())
         over = asyncio.create_task(self.over.wait())
@@ -114,7 +115,7 @@ class Submitter:
         try:
             words = complete(asked, variables, self._defaults, self.environ)
             if self._is_stale():
-                raise Refused("the configuration changed")
+                raise Refused("the configuration changed, or there is a new ticket")
             try:
                 await asyncio.wait_for(self._turn.acquire(), BUSY_PATIENCE)
             except asyncio.TimeoutError:
@@ -131,7 +132,8 @@ class Submitter:
             gone.cancel()
 
     def _is_stale(self) -> bool:
-        if not self.over.is_set() and fingerprint(self.environ) != self._fingerprint:
+        changed = fingerprint(self.environ) != self._fingerprint or self._tickets.are_others()
+        if changed and not self.over.is_set():
             print("stale", flush=True)
             self.over.set()
         return self.over.is_set()

@@ -15,6 +15,7 @@ import pytest
 
 from elyra_server.settings import Settings
 from elyra_server.submitter import arguments, client, pool, process
+from elyra_server.submitter.tickets import Tickets
 
 HERE = Path(__file__).parent
 CLIENT = Path(client.__file__)
@@ -371,3 +372,20 @@ def test_who_does_not_want_one_is_offered_none(wanted, allowed):
     env = {"SPARK_HOME": "/x", "ELYRA_SUBMITTER": "/of-somebody", "ELYRA_SUBMITTER_CLIENT": "/theirs"}
     pool.offer(env, Settings(warm_submitter=allowed), wanted)
     assert env == {"SPARK_HOME": "/x"}
+
+
+def test_tickets_are_others_once_somebody_has_logged_in(tmp_path):
+    cache = tmp_path / "cache"
+    environ = {"KRB5CCNAME": f"FILE:{cache}"}
+    nobody = Tickets(environ)
+    assert not nobody.are_others()
+    cache.write_bytes(b"the first ticket")
+    assert nobody.are_others()
+    first = Tickets(environ)
+    with cache.open("ab") as file:
+        file.write(b", and one for another service")
+    assert not first.are_others()
+    cache.write_bytes(b"the next ticket, renewed")
+    assert first.are_others()
+    cache.unlink()
+    assert first.are_others()

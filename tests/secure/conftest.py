@@ -1,0 +1,82 @@
+"""A cluster with Kerberos, and a server that has nothing but a ticket."""
+
+import sys
+
+import pytest
+from cluster import check_nothing_left
+
+from demo import BUILD, ROOT, spark_home
+from demo.kdc import Kdc
+from demo.secure import SecureYarn
+from demo.server import Server
+from elyra_server.install import known_kernelspecs
+
+
+class Member(Server):
+    """A server in the realm, with a spark-submit that counts its calls: launches that no warm submitter has made."""
+
+    def __init__(self, yarn, kdc):
+        self.kdc = kdc
+        self.cache = yarn.directory / "keytabs" / "server.cache"
+        self.calls = yarn.directory / "calls"
+        self.calls.touch()
+        self.kinit()
+        super().__init__(
+            yarn.server_directory,
+            {
+                **yarn.environ,
+                **kdc.environ,
+                "KRB5CCNAME": f"FILE:{self.cache}",
+                "PYTHONPATH": f"{ROOT}:{BUILD / 'kerberos'}",
+                "SPARK_HOME": str(self._counting_spark(yarn.directory / "spark")),
+                "ELYRA_INHERITED_ENVS": "KRB5CCNAME",
+                "ELYRA_IMPERSONATION_ENABLED": "True",
+                "ELYRA_YARN_ENDPOINT_SECURITY_ENABLED": "True",
+                "ELYRA_KERNEL_LAUNCH_TIMEOUT": "150",
+            },
+        )
+
+    def kinit(self, *options):
+        self.kdc.kinit("elyra", self.cache, *options)
+
+    def warm_submitters(self):
+        """Return those that are ready."""
+        return set((self.directory / "tmp").glob("elyra-server-*/submitter-*/socket"))
+
+    def count(self):
+        """Return how often spark-submit was called."""
+        return self.calls.read_text().count("called")
+
+    def _counting_spark(self, home):
+        (home / "bin").mkdir(parents=True)
+        for name in ("jars", "python", "bin/load-spark-env.sh", "bin/spark-class", "bin/find-spark-home"):
+            (home / name).symlink_to(spark_home() / name)
+        submit = home / "bin" / "spark-submit"
+        submit.write_text(f'#!/bin/sh\necho called >>{self.calls}\nexec {spark_home()}/bin/spark-submit "$@"\n')
+        submit.chmod(0o755)
+        return home
+
+
+@pytest.fixture(scope="session")
+def kdc():
+    with Kdc() as kdc:
+        kdc.add("elyra", "alice", "bob")
+        yield kdc
+
+
+@pytest.fixture(scope="session")
+def yarn(kdc):
+    with SecureYarn(kdc, "elyra", heartbeat=0.25) as yarn:
+        yield yarn
+    assert not yarn.directory.exists()
+
+
+@pytest.fixture(scope="session")
+def server(yarn, kdc):
+    server = Member(yarn, kdc)
+    server.install(*known_kernelspecs(), "--user", f"--python={sys.executable}", "--local-jars")
+    with server:
+        yield server
+        code = server.stop()
+    assert code == 0, server.log_tail()
+    check_nothing_left(yarn, server)
