@@ -54,6 +54,25 @@ ENDING = "The server is being stopped: it starts no kernel any more. Ask again w
 OWN_PROVISIONERS = (None, "local-provisioner", "elyra-provisioner")
 
 
+class Shown:
+    """An attribute of a kernel that the list of kernels shows: where it is set, the kernel has to be written anew."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, kernel: Any, owner: type | None = None) -> Any:
+        if kernel is None:
+            return self
+        try:
+            return kernel.__dict__[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
+
+    def __set__(self, kernel: Any, value: Any) -> None:
+        kernel.__dict__[self._name] = value
+        kernel.written = None
+
+
 class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
     """Manages one kernel, wherever it runs.
 
@@ -63,6 +82,9 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
 
     kernel_id: Any
     _restarter: Any
+    execution_state, last_activity, reason = Shown(), Shown(), Shown()
+    written: str | None = None
+    """The kernel's model as JSON, None where it is to be written anew."""
 
     restarter_class = Type(
         default_value=RemoteKernelRestarter,
@@ -300,26 +322,37 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         # From the request on, before jupyter_client knows of it.
         self._reserved: set[str] = set()
         self._launches: set[asyncio.Task[Any]] = set()
-        self._texts: dict[str, tuple[tuple[Any, ...], str]] = {}
         self._ending = False
 
     def kernels_as_json(self) -> str:
         """Return the models of all kernels as JSON; of those that did not change, as they were written before."""
         kernels: dict[str, Any] = self._kernels
-        connections, written, texts = self._kernel_connections, self._texts, {}
-        for kernel_id in self.list_kernel_ids():
-            kernel = kernels[kernel_id]
-            reason = getattr(kernel, "reason", "")
-            try:
-                state = kernel.execution_state, kernel.last_activity, connections.get(kernel_id, 0), reason
-            except AttributeError:  # it has just begun
-                continue
-            known = written.get(kernel_id)
-            if known is None or known[0] != state:
-                known = state, json.dumps(self.kernel_model(kernel_id), default=json_default)
-            texts[kernel_id] = known
-        self._texts = texts
-        return f"[{', '.join([text for _, text in texts.values()])}]"
+        texts = [getattr(kernel, "written", None) or self._write(kernel_id) for kernel_id, kernel in kernels.items()]
+        return f"[{', '.join(filter(None, texts))}]"
+
+    def _write(self, kernel_id: str) -> str:
+        try:
+            text = json.dumps(self.kernel_model(kernel_id), default=json_default)
+        except AttributeError:  # it has just begun
+            return ""
+        kernel: Any = self._kernels[kernel_id]
+        kernel.written = text
+        return text
+
+    def notify_connect(self, kernel_id: str) -> None:
+        """Note that a client's websocket was connected to a kernel."""
+        super().notify_connect(kernel_id)
+        self._rewrite(kernel_id)
+
+    def notify_disconnect(self, kernel_id: str) -> None:
+        """Note that one is not connected any more."""
+        super().notify_disconnect(kernel_id)
+        self._rewrite(kernel_id)
+
+    def _rewrite(self, kernel_id: str) -> None:
+        kernel: Any = self._kernels.get(kernel_id)
+        if kernel is not None:
+            kernel.written = None
 
     async def end_launches(self) -> None:
         """Start no kernel any more, and give up those that are being started: the server ends."""
