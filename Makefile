@@ -64,7 +64,7 @@ $(HADOOP): demo/hadoop/pom.xml | tools
 	@sh demo/locked.sh $@ $(MAKE) --no-print-directory install-hadoop
 
 # Apart, because it is compiled: only the tests of Kerberos need it.
-$(KERBEROS): | $(VENV) tools-of-tests
+$(KERBEROS): setup.py | $(VENV) tools-of-tests
 	@sh demo/locked.sh $@ $(MAKE) --no-print-directory install-kerberos
 
 install-venv:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -70,7 +71,7 @@ class SecureYarn(Yarn):
             If it fails; the text is its own.
         """
         done = subprocess.run(
-            [*self._java(), "-Xshare:auto", SHELL, "-D", "fs.permissions.umask-mode=000", *words],
+            [*self._java(), SHELL, "-D", "fs.permissions.umask-mode=000", *words],
             env={"KRB5CCNAME": str(self._cache(principal)), "PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,
@@ -82,7 +83,10 @@ class SecureYarn(Yarn):
 
     def _authorization(self) -> dict[str, str]:
         environ = {**self.kdc.environ, "KRB5CCNAME": str(self._cache(self.user)), "PYTHONPATH": str(BUILD / "kerberos")}
-        token = subprocess.run([sys.executable, "-c", TOKEN], env=environ, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", TOKEN]
+        token = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        if token.returncode:
+            raise YarnError(f"There is no ticket for HTTP@{HOST}: {token.stderr}")
         return {"Authorization": f"Negotiate {token.stdout.strip()}"}
 
     def _cache(self, principal: str) -> Path:
@@ -112,7 +116,7 @@ class SecureYarn(Yarn):
         for service in SERVICES:
             names = {self._principal(service), self._principal("HTTP")}
             self.kdc.write_keytab(self._keytab(service), *names)
-        (self.directory / "keytabs" / "secret").write_text("of no use to anybody")
+        (self.directory / "keytabs" / "secret").write_text(secrets.token_hex())
         super()._configure()
         self.endpoint = self.endpoint.replace(self.address, HOST)
         for name in ("hdfs", "datanode"):  # their web pages are not among the jars, but have to be there

@@ -17,15 +17,14 @@ REST_PATH = "/ws/v1/cluster"
 NO_LOG_IN = re.compile(
     "Client cannot authenticate via:|GSS initiate failed|SIMPLE authentication is not enabled|Kerberos credentials"
 )
-NO_TICKET = (
-    " Hadoop wants a Kerberos ticket, and the server has none that is valid: see `klist` with the server's KRB5CCNAME, "
-    "and `kinit`."
-)
+TICKET = "`klist` with the server's KRB5CCNAME, which has to be a file (Java reads no other cache), and `kinit`"
 
 
 def explain(output: Iterable[str]) -> str:
-    """Return, as a sentence, what the operator has to do about Hadoop's words, where those do not say it."""
-    return NO_TICKET if any(NO_LOG_IN.search(line) for line in output) else ""
+    """Return, as a sentence, what the operator can do about Hadoop's words, where those do not say it."""
+    if not any(NO_LOG_IN.search(line) for line in output):
+        return ""
+    return f" Hadoop could not log in by Kerberos; perhaps the server has no valid ticket: see {TICKET}."
 
 
 def endpoints(configured: list[str], environ: Mapping[str, str]) -> list[str]:

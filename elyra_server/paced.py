@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import zmq
 from jupyter_client.session import DELIM
@@ -32,7 +32,7 @@ HEADER = 2
 """Which frame it is, counted from the one that ends a message's identities."""
 
 TURN = 0.005
-"""Seconds after which others on the event loop have their turn, however much has gathered."""
+"""Seconds that all floods together have, until others on the event loop have their turn."""
 
 
 def tells_state(message: list[bytes]) -> bool:
@@ -43,6 +43,8 @@ def tells_state(message: list[bytes]) -> bool:
 
 class PacedStream(ZMQStream):
     """A stream for messages of which there may be a flood; to its users one like any other."""
+
+    _gathering: ClassVar[set[PacedStream]] = set()
 
     def __init__(self, socket: Any, io_loop: Any = None) -> None:
         self._taker: Callable[..., Any] | None = None
@@ -66,15 +68,15 @@ class PacedStream(ZMQStream):
         super().on_recv(self._take if self._taker else callback, copy)
 
     def flush(self, flag: int = zmq.POLLIN | zmq.POLLOUT, limit: int | None = None) -> int:
-        """Have what is there taken now."""
-        taken = 0
-        if self._timer is not None and flag & zmq.POLLIN:
-            self._wake()
-            taken, _ = self._take_gathered(float("inf"))
-            if self._taker is None or self.closed():
-                return taken
-            super().on_recv(self._take)
-        return taken + super().flush(flag, limit)
+        """Have what is there taken, and sent, now."""
+        if self._taker is None or not flag & zmq.POLLIN:
+            return super().flush(flag, limit)
+        # Not by ZMQStream's own, which drops what it reads once nobody is registered: while a flood gathers, nobody is.
+        taken, _ = self._take_gathered(float("inf"), limit)
+        if self._taker is not None and not self.closed():
+            self._listen()
+            taken += super().flush(flag & zmq.POLLOUT)
+        return taken
 
     def close(self, linger: int | None = None) -> None:
         """Close it; what has gathered is lost, as is what a closed stream has not read."""
@@ -93,33 +95,40 @@ class PacedStream(ZMQStream):
             self._sleep(MOMENT)
         return result
 
+    def _listen(self) -> None:
+        """Take each message when it comes."""
+        self._wake()
+        self._run = 0
+        super().on_recv(self._take)
+
     def _sleep(self, seconds: float) -> None:
+        """Let messages gather."""
+        self._wake()
+        self._gathering.add(self)
         self._timer = self.io_loop.call_later(seconds, self._go_on)
 
     def _wake(self) -> None:
+        self._gathering.discard(self)
         if self._timer is not None:
             self.io_loop.remove_timeout(self._timer)
             self._timer = None
 
     def _go_on(self) -> None:
         self._timer = None
-        if self._taker is None or self.closed():
-            return
-        taken, all_taken = self._take_gathered(TURN)
-        if self._taker is None or self.closed() or self._timer is not None:
-            return
+        taken, all_taken = self._take_gathered(TURN / max(len(self._gathering), 1))
+        if self._taker is None or self.closed() or self.receiving():
+            return  # somebody else takes it from here, or nobody
         if not all_taken:
             self._sleep(0)
         elif taken >= FEW:
             self._sleep(MOMENT)
         else:
-            self._run = 0
-            super().on_recv(self._take)
+            self._listen()
 
-    def _take_gathered(self, seconds: float) -> tuple[int, bool]:
+    def _take_gathered(self, seconds: float, limit: int | None = None) -> tuple[int, bool]:
         """Have messages taken for so long; return how many there were, and whether these were all."""
-        taken, limit = 0, time.monotonic() + seconds
-        while self._taker is not None and not self.closed() and time.monotonic() < limit:
+        taken, end = 0, time.monotonic() + seconds
+        while self._taker is not None and not self.closed() and time.monotonic() < end and taken != (limit or -1):
             try:
                 message = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:

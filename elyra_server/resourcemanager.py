@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from elyra_server.addresses import address_towards
 from elyra_server.environment import default_username
 from elyra_server.errors import LaunchError
-from elyra_server.hadoop import REST_PATH
+from elyra_server.hadoop import REST_PATH, TICKET
 from elyra_server.service import in_thread
 from elyra_server.settings import Settings
 
@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 TIMEOUT = 10.0
 NO_TICKET = (
-    "it wants a Kerberos ticket, and the server has none that it takes: see klist with the server's KRB5CCNAME, and "
-    "kinit, and that the address has the name of the principal HTTP/..."
+    f"it wants a Kerberos ticket, and the server has none that it takes: see {TICKET}; the address has to have the "
+    "name of its principal HTTP/..."
 )
 FINAL_STATES = frozenset({"FINISHED", "FAILED", "KILLED"})
 
@@ -121,6 +121,8 @@ class ResourceManager:
             self._client = None  # perhaps another one is active now
             raise ResourceManagerError(self._describe({self.endpoints[0]: _short(error)})) from error
         except (APIError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if self._secure and isinstance(error, APIError) and "status: 401" in str(error):
+                raise ResourceManagerError(self._describe({self._endpoint: NO_TICKET})) from error
             names = ", ".join(self.endpoints)
             raise ResourceManagerError(
                 f"The ResourceManager of YARN ({names}) answered something unexpected: {_short(error)}"

@@ -24,17 +24,8 @@ CLUSTER = "spark_python_yarn_cluster"
 OVER = ("FINISHED", "FAILED", "KILLED")
 
 
-class Cluster(Yarn):
-    """The YARN of the tests, with what they ask it."""
-
-    def _settings(self):
-        # As YARN is by itself: who takes more memory than was asked for is killed.
-        return {
-            **super()._settings(),
-            "yarn.nodemanager.pmem-check-enabled": "true",
-            "yarn.nodemanager.resource.memory.enforced": "false",  # by control groups, which it would rely on
-            "yarn.nodemanager.container-monitor.interval-ms": 500,
-        }
+class Questions:
+    """What tests ask a YARN."""
 
     def application_of(self, kernel_id):
         """Return the application of a kernel, None if there never was one."""
@@ -54,6 +45,19 @@ class Cluster(Yarn):
         """Return state and final status of a kernel's application, once it is over."""
         report = self.wait_for(self.application_of(kernel_id)["id"], *OVER, limit=limit)
         return report["state"], report["finalStatus"]
+
+
+class Cluster(Questions, Yarn):
+    """The YARN of the tests."""
+
+    def _settings(self):
+        # As YARN is by itself: who takes more memory than was asked for is killed.
+        return {
+            **super()._settings(),
+            "yarn.nodemanager.pmem-check-enabled": "true",
+            "yarn.nodemanager.resource.memory.enforced": "false",  # by control groups, which it would rely on
+            "yarn.nodemanager.container-monitor.interval-ms": 500,
+        }
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from typing import Any
 from jupyter_client.launcher import launch_kernel
 
 from elyra_launcher.landing import keep_spark_here
-from elyra_server import hadoop, shipping
+from elyra_server import shipping
 from elyra_server.environment import check_launch_timeout
 from elyra_server.errors import KernelSpecError, LaunchError, LaunchTimeoutError, LinkError
 from elyra_server.guardian import Guardian
@@ -248,7 +248,11 @@ class RemoteProcessProxy(BaseProcessProxyABC):
         code = self.command.ended.result()
         lines = list(self.command.lines)
         ended = f"The launch command {describe_end(code)} before the kernel was ready."
-        return f"{ended}{hadoop.explain(lines)}{quote_lines(lines)}"
+        return f"{ended}{self.explain_output(lines)}{quote_lines(lines)}"
+
+    def explain_output(self, lines: list[str]) -> str:
+        """Return what is known about the output of a launch command that failed, as a sentence behind a space."""
+        return ""
 
     # -- the kernel as a process, over the link ----------------------------------------------------
 

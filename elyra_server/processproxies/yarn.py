@@ -17,7 +17,7 @@ from elyra_server.applications import Application, ApplicationWatch
 from elyra_server.arguments import PORT_LIMITS, fill
 from elyra_server.environment import KERNEL_PREFIX
 from elyra_server.errors import LaunchError
-from elyra_server.hadoop import endpoints
+from elyra_server.hadoop import endpoints, explain
 from elyra_server.launchers import KernelEnd
 from elyra_server.listener import current_listener
 from elyra_server.processes import exit_code
@@ -109,6 +109,10 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         """Kill the application, when its launcher cannot be asked."""
         self.launcher.end("The kernel's application was killed; its launcher could not be reached.")
         self.service.spawn(self.applications.kill(self.application, KILL_PATIENCE), f"kill {self.application.id}")
+
+    def explain_output(self, lines: list[str]) -> str:
+        """Return what Hadoop's words in the output of a failed launch command mean to an operator."""
+        return explain(lines)
 
     def watch(self) -> None:
         """Ask YARN for the cause when the link to the launcher is lost."""

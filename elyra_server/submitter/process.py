@@ -58,6 +58,7 @@ class Submitter:
         self.over = asyncio.Event()
         self._turn = asyncio.Lock()
         self._open: set[asyncio.Task[Any]] = set()
+        self._ending: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve until standard input or the JVM ends."""
@@ -114,8 +115,7 @@ class Submitter:
         gone = asyncio.create_task(reader.read())
         try:
             words = complete(asked, variables, self._defaults, self.environ)
-            if self._is_stale():
-                raise Refused("the configuration changed, or there is a new ticket")
+            self._refuse_if_stale()
             try:
                 await asyncio.wait_for(self._turn.acquire(), BUSY_PATIENCE)
             except asyncio.TimeoutError:
@@ -131,12 +131,18 @@ class Submitter:
         finally:
             gone.cancel()
 
-    def _is_stale(self) -> bool:
+    def _refuse_if_stale(self) -> None:
         changed = fingerprint(self.environ) != self._fingerprint or self._tickets.are_others()
-        if changed and not self.over.is_set():
+        if changed and self._ending is None:
             print("stale", flush=True)
+            self._ending = asyncio.create_task(self._end_after_others())
+        if self._ending is not None or self.over.is_set():
+            raise Refused("the configuration changed, or there is a new ticket")
+
+    async def _end_after_others(self) -> None:
+        """End once the submissions are over that had begun before."""
+        async with self._turn:
             self.over.set()
-        return self.over.is_set()
 
     async def _submit(self, words: list[str], writer: asyncio.StreamWriter, gone: asyncio.Task[bytes]) -> None:
         if self.over.is_set():

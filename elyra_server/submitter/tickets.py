@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Tickets:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         name = environ.get("KRB5CCNAME") or f"/tmp/krb5cc_{os.getuid()}"
-        self._path = Path(name.removeprefix("FILE:"))
+        self._path = Path(re.sub("^file:", "", name, flags=re.IGNORECASE))
         content = self._content()
         self._length = len(content)
         self._digest = _digest(content)

@@ -3,13 +3,17 @@
 import sys
 
 import pytest
-from cluster import check_nothing_left
+from cluster import Questions, check_nothing_left
 
 from demo import BUILD, ROOT, spark_home
 from demo.kdc import Kdc
 from demo.secure import SecureYarn
 from demo.server import Server
 from elyra_server.install import known_kernelspecs
+
+
+class SecureCluster(Questions, SecureYarn):
+    """The YARN of these tests."""
 
 
 class Member(Server):
@@ -40,8 +44,8 @@ class Member(Server):
         self.kdc.kinit("elyra", self.cache, *options)
 
     def warm_submitters(self):
-        """Return those that are ready."""
-        return set((self.directory / "tmp").glob("elyra-server-*/submitter-*/socket"))
+        """Return how many warm submitters the server has been told are ready, so far."""
+        return self.log_file.read_text().count("A warm submitter is ready")
 
     def count(self):
         """Return how often spark-submit was called."""
@@ -66,7 +70,7 @@ def kdc():
 
 @pytest.fixture(scope="session")
 def yarn(kdc):
-    with SecureYarn(kdc, "elyra", heartbeat=0.25) as yarn:
+    with SecureCluster(kdc, "elyra", heartbeat=0.25) as yarn:
         yield yarn
     assert not yarn.directory.exists()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from client import Kernel, RequestError
-from cluster import CLUSTER, OVER
+from cluster import CLUSTER
 
 PATIENCE = 60.0
 WRITE = "spark.range({}).write.mode('overwrite').parquet('{}')"
@@ -23,23 +23,17 @@ def until(condition, what, limit=PATIENCE):
     return result
 
 
-def application_of(yarn, kernel):
-    return next(each for each in yarn.applications() if kernel.id in each["applicationTags"])
-
-
 def end(yarn, kernel):
     """Delete a kernel and return how YARN says that its application ended."""
-    application = application_of(yarn, kernel)["id"]
     kernel.delete()
-    until(lambda: yarn.application(application)["state"] in OVER, "the application's end")
-    return yarn.application(application)["finalStatus"]
+    return yarn.end_of(kernel.id)[1]
 
 
 def test_a_kernel_of_a_user_reads_and_writes_what_is_that_users_on_hdfs(server, yarn, start):
     kernel = start(CLUSTER, KERNEL_USERNAME="alice")
     assert kernel.execute(WRITE.format(5, "numbers")).status == "ok"
     assert kernel.value(READ.format("numbers")) == "5 alice"
-    assert application_of(yarn, kernel)["user"] == "alice"
+    assert yarn.application_of(kernel.id)["user"] == "alice"
     assert "/user/alice/numbers" in yarn.shell("alice", "-ls", "/user/alice")
     assert end(yarn, kernel) == "SUCCEEDED"
     assert "application_" not in yarn.shell("alice", "-ls", "/user/alice/.sparkStaging")
@@ -58,14 +52,14 @@ def test_the_warm_submitter_submits_for_each_user_with_the_servers_ticket(server
 
 
 def test_a_new_ticket_is_a_new_submitter_and_another_services_ticket_is_not(server, yarn, start):
-    (first,) = until(server.warm_submitters, "a warm submitter")
+    ready = until(server.warm_submitters, "a warm submitter")
     before = server.count()
     start(CLUSTER, KERNEL_USERNAME="alice").delete()
     assert server.count() == before  # though the server's own questions added tickets to the cache
     server.kinit()
     start(CLUSTER, KERNEL_USERNAME="alice").delete()
     assert server.count() == before + 1
-    until(lambda: server.warm_submitters() - {first}, "another submitter")
+    until(lambda: server.warm_submitters() > ready, "another submitter")
     start(CLUSTER, KERNEL_USERNAME="alice").delete()
     assert server.count() == before + 1
 
@@ -76,7 +70,7 @@ def test_a_launch_that_is_given_up_is_killed_by_the_servers_ticket(server, yarn)
     assert "full" in error.value.message
     waiting = [each for each in yarn.applications() if each["queue"] == "full"]
     assert waiting
-    until(lambda: {yarn.application(each["id"])["state"] for each in waiting} == {"KILLED"}, "its end")
+    assert {yarn.wait_for(each["id"], "KILLED")["state"] for each in waiting} == {"KILLED"}
 
 
 def test_without_a_ticket_a_launch_says_so_and_with_one_again_it_starts(server, yarn, start):
@@ -88,7 +82,7 @@ def test_without_a_ticket_a_launch_says_so_and_with_one_again_it_starts(server, 
     finally:
         away.rename(server.cache)
     assert error.value.status == 500
-    assert "Hadoop wants a Kerberos ticket" in error.value.message and "`kinit`" in error.value.message
+    assert "Hadoop could not log in by Kerberos" in error.value.message and "`kinit`" in error.value.message
     # A submitter that began meanwhile is nobody, and is not asked.
     for _ in range(2):
         assert end(yarn, start(CLUSTER, KERNEL_USERNAME="alice")) == "SUCCEEDED"

@@ -100,8 +100,8 @@ def test_a_flood_comes_whole_and_in_order(run):
 def test_after_a_flood_each_message_is_taken_when_it_comes(run):
     async def test(flood):
         await flood.begin()
-        await asyncio.sleep(2 * paced.MOMENT)
-        assert not flood.paused
+        while flood.paused:
+            await asyncio.sleep(0)
         flood.publish(["last"])
         await flood.until(lambda: flood.taken[-1] == "last")
 
@@ -136,16 +136,39 @@ def test_who_takes_over_gets_what_has_gathered(run):
     run(test)
 
 
-def test_a_flush_takes_what_has_gathered_at_once(run):
+@pytest.mark.parametrize("gathering", [False, True])
+def test_a_flush_takes_all_that_is_there_at_once(run, gathering):
+    """As before a client is told that the kernel has died: its last words come first."""
+
     async def test(flood):
-        await flood.begin()
-        count = len(flood.taken)
-        flood.publish([count])
-        assert flood.stream.socket.poll(int(1000 * LIMIT), zmq.POLLIN)
-        assert flood.stream.flush() == 1
-        assert flood.taken[-1] == count
-        flood.publish([count + 1])
-        await flood.until(lambda: flood.taken[-1] == count + 1)
+        if gathering:
+            await flood.begin()
+        else:
+            flood.stream.on_recv(flood.take)
+        count, some = len(flood.taken), 10 * paced.RUN
+        flood.publish(range(count, count + some))
+        taken = 0
+        while taken < some:
+            assert flood.stream.socket.poll(int(1000 * LIMIT), zmq.POLLIN)
+            taken += flood.stream.flush()
+        assert flood.taken == list(range(count + some))
+        flood.publish([count + some])
+        await flood.until(lambda: flood.taken[-1] == count + some)
+
+    run(test)
+
+
+def test_a_taker_may_let_another_one_take_over(run):
+    async def test(flood):
+        def first(message):
+            flood.take(message)
+            if flood.taken[-1] == 2 * paced.RUN:
+                flood.stream.on_recv(flood.take)
+
+        flood.stream.on_recv(first)
+        flood.publish(range(20 * paced.RUN))
+        await flood.until(lambda: len(flood.taken) == 20 * paced.RUN)
+        assert flood.taken == list(range(20 * paced.RUN))
 
     run(test)
 

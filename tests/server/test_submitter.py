@@ -186,6 +186,16 @@ def test_a_changed_configuration_is_not_used(submitter):
     assert submitter.process.wait(10) == 0
 
 
+def test_a_submission_that_has_begun_survives_a_change_of_the_configuration(submitter):
+    """Every `kinit -R` is one; the launch that notices it must not end its neighbour."""
+    slow = submitter.begin("slow")
+    (submitter.conf / "spark-defaults.conf").write_text("spark.app.name x\n")
+    assert submitter.submit("well")[0] == 9
+    assert submitter.submit("well")[0] == 9
+    assert finish(slow)[0] == 0
+    assert submitter.process.wait(10) == 0
+
+
 @pytest.mark.parametrize("place", ["nothing", "x" * 150 + "/socket"])
 def test_without_a_submitter_the_command_is_spark_submit(tmp_path, place):
     words = ["--a", "b c", "", "é", "*"]
