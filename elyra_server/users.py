@@ -10,11 +10,13 @@ not lock out the demo of somebody who is root.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from elyra_server.environment import default_username
 from elyra_server.errors import KernelSpecError, UserNotAuthorizedError
+from elyra_server.kerberos import user_of_cache
 from elyra_server.settings import Settings, split_list
 
 
@@ -42,7 +44,7 @@ def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> 
     unauthorized = {*settings.unauthorized_users, *_names(config, "unauthorized_users")}
     if username in unauthorized or _plain(username) in map(_plain, unauthorized):
         raise UserNotAuthorizedError(f"User {username!r} is not authorized to start kernels here (unauthorized_users).")
-    if settings.impersonation_enabled and username not in authorized and _plain(username) == _plain(default_username()):
+    if settings.impersonation_enabled and username not in authorized and _plain(username) in _own_names():
         raise UserNotAuthorizedError(
             f"User {username!r} is the server's own, whose kernels could read what is the server's; name it in "
             "authorized_users if that is wanted."
@@ -51,9 +53,14 @@ def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> 
         raise UserNotAuthorizedError(f"User {username!r} is not among the authorized users of this kernelspec.")
 
 
+def _own_names() -> set[str]:
+    """Return as whom the server is known: on its host, and by its Kerberos ticket in the cluster."""
+    return {_plain(name) for name in (default_username(), user_of_cache(os.environ)) if name}
+
+
 def _plain(username: str) -> str:
     """Return what is the same account where names have realms and no case."""
-    return username.partition("@")[0].casefold()
+    return username.partition("@")[0].partition("/")[0].casefold()
 
 
 def _names(config: Mapping[str, Any], name: str) -> list[str]:

@@ -20,9 +20,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from elyra_server.kerberos import Tickets
 from elyra_server.submitter.arguments import Refused, complete, fingerprint, read_defaults
 from elyra_server.submitter.jvm import Jvm, JvmError, Outcome
-from elyra_server.submitter.tickets import Tickets
 
 SOCKET = "socket"
 MAX_REQUEST = 4 * 1024 * 1024

@@ -88,6 +88,14 @@ def test_without_a_ticket_a_launch_says_so_and_with_one_again_it_starts(server, 
         assert end(yarn, start(CLUSTER, KERNEL_USERNAME="alice")) == "SUCCEEDED"
 
 
+@pytest.mark.parametrize("name", ["elyra", "Elyra@ELYRA.TEST", "elyra/localhost"])
+def test_nobody_gets_a_kernel_as_the_servers_principal(server, name):
+    with pytest.raises(RequestError) as error:
+        Kernel(server, CLUSTER, KERNEL_USERNAME=name)
+    assert error.value.status == 403
+    assert "is the server's own" in error.value.message
+
+
 def test_the_resource_managers_word_for_no_ticket_is_explained(yarn, server):
     """Its address by number, of which there is no principal."""
     endpoint = server.environ["ELYRA_YARN_ENDPOINT"].replace("localhost", "127.0.0.1")

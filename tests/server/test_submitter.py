@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from elyra_server.kerberos import Tickets, user_of_cache
 from elyra_server.settings import Settings
 from elyra_server.submitter import arguments, client, pool, process
-from elyra_server.submitter.tickets import Tickets
 
 HERE = Path(__file__).parent
 CLIENT = Path(client.__file__)
@@ -399,3 +399,13 @@ def test_tickets_are_others_once_somebody_has_logged_in(tmp_path):
     assert first.are_others()
     cache.unlink()
     assert first.are_others()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\5", b"\5\4", b"\5\3\0\0", b"\5\4\0\0\0\0\0\1\0\0\0\1\xff\xff\xff\xff", b"\5\4\0\0" + bytes(99), b"text"],
+)
+def test_a_cache_that_is_none_is_nobodys(tmp_path, content):
+    (tmp_path / "cache").write_bytes(content)
+    assert user_of_cache({"KRB5CCNAME": f"file:{tmp_path}/cache"}) == ""
+    assert user_of_cache({"KRB5CCNAME": str(tmp_path)}) == ""
