@@ -48,8 +48,6 @@ class SecureYarn(Yarn):
         As for `Yarn`.
     """
 
-    address = LOOPBACK
-
     def __init__(self, kdc: Kdc, user: str, hadoop_lib: Path = HADOOP_LIB, heartbeat: float = 1.0) -> None:
         super().__init__(hadoop_lib, heartbeat)
         self.kdc = kdc
@@ -70,24 +68,21 @@ class SecureYarn(Yarn):
         YarnError
             If it fails; the text is its own.
         """
-        done = subprocess.run(
-            [*self._java(), SHELL, "-D", "fs.permissions.umask-mode=000", *words],
-            env={"KRB5CCNAME": str(self._cache(principal)), "PATH": os.environ["PATH"]},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise YarnError(f"hdfs dfs {' '.join(words)} failed: {done.stderr}")
-        return done.stdout
+        command = [*self._java(), SHELL, "-D", "fs.permissions.umask-mode=000", *words]
+        return self._run(f"hdfs dfs {' '.join(words)}", command, KRB5CCNAME=str(self._cache(principal)))
 
     def _authorization(self) -> dict[str, str]:
         environ = {**self.kdc.environ, "KRB5CCNAME": str(self._cache(self.user)), "PYTHONPATH": str(BUILD / "kerberos")}
-        command = [sys.executable, "-c", TOKEN]
-        token = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-        if token.returncode:
-            raise YarnError(f"There is no ticket for HTTP@{HOST}: {token.stderr}")
-        return {"Authorization": f"Negotiate {token.stdout.strip()}"}
+        token = self._run(f"Asking for a ticket for HTTP@{HOST}", [sys.executable, "-c", TOKEN], **environ)
+        return {"Authorization": f"Negotiate {token.strip()}"}
+
+    def _run(self, what: str, command: list[str], **environ: str) -> str:
+        """Run a program to its end and return its output; `what` it does is the subject of the error."""
+        environ = {"PATH": os.environ["PATH"], **environ}
+        done = subprocess.run(command, env=environ, cwd=self.directory, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise YarnError(f"{what} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout
 
     def _cache(self, principal: str) -> Path:
         """Return a cache with a ticket of a principal."""
@@ -122,10 +117,7 @@ class SecureYarn(Yarn):
         for name in ("hdfs", "datanode"):  # their web pages are not among the jars, but have to be there
             (self.conf_dir / "webapps" / name).mkdir(parents=True)
         (self.conf_dir / "hdfs-site.xml").write_text(as_xml(self._hdfs_settings()), encoding="utf-8")
-        command = [*self._java(), HDFS["namenode"], "-format", "-nonInteractive"]
-        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise YarnError(f"HDFS could not be formatted: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        self._run("Formatting HDFS", [*self._java(), HDFS["namenode"], "-format", "-nonInteractive"])
 
     def _core_settings(self) -> dict[str, object]:
         return {

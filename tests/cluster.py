@@ -15,7 +15,7 @@ import psutil
 import pytest
 from client import Kernel, RequestError
 
-from demo import BUILD
+from demo import BUILD, spark_home
 from demo.server import Server
 from demo.yarn import Yarn
 from elyra_server.install import known_kernelspecs
@@ -82,6 +82,26 @@ def server(yarn):
     assert code == 0, server.log_tail()
     assert not process.is_running()
     check_nothing_left(yarn, server)
+
+
+def until(condition, what, limit=60.0):
+    """Wait for what no event announces."""
+    deadline = time.monotonic() + limit
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come within {limit:g} s"
+        time.sleep(0.05)
+    return result
+
+
+def counting_spark(home, calls):
+    """Make the tests' Spark at another place, with a spark-submit that adds a line to a file for each call."""
+    (home / "bin").mkdir(parents=True)
+    for name in ("jars", "python", "bin/load-spark-env.sh", "bin/spark-class", "bin/find-spark-home"):
+        (home / name).symlink_to(spark_home() / name)
+    submit = home / "bin" / "spark-submit"
+    submit.write_text(f'#!/bin/sh\necho called >>{calls}\nexec {spark_home()}/bin/spark-submit "$@"\n')
+    submit.chmod(0o755)
+    return home
 
 
 def check_nothing_left(yarn, server):

@@ -3,9 +3,9 @@
 import sys
 
 import pytest
-from cluster import Questions, check_nothing_left
+from cluster import Questions, check_nothing_left, counting_spark
 
-from demo import BUILD, ROOT, spark_home
+from demo import BUILD, ROOT
 from demo.kdc import Kdc
 from demo.secure import SecureYarn
 from demo.server import Server
@@ -32,7 +32,7 @@ class Member(Server):
                 **kdc.environ,
                 "KRB5CCNAME": f"FILE:{self.cache}",
                 "PYTHONPATH": f"{ROOT}:{BUILD / 'kerberos'}",
-                "SPARK_HOME": str(self._counting_spark(yarn.directory / "spark")),
+                "SPARK_HOME": str(counting_spark(yarn.directory / "spark", self.calls)),
                 "ELYRA_INHERITED_ENVS": "KRB5CCNAME",
                 "ELYRA_IMPERSONATION_ENABLED": "True",
                 "ELYRA_YARN_ENDPOINT_SECURITY_ENABLED": "True",
@@ -50,15 +50,6 @@ class Member(Server):
     def count(self):
         """Return how often spark-submit was called."""
         return self.calls.read_text().count("called")
-
-    def _counting_spark(self, home):
-        (home / "bin").mkdir(parents=True)
-        for name in ("jars", "python", "bin/load-spark-env.sh", "bin/spark-class", "bin/find-spark-home"):
-            (home / name).symlink_to(spark_home() / name)
-        submit = home / "bin" / "spark-submit"
-        submit.write_text(f'#!/bin/sh\necho called >>{self.calls}\nexec {spark_home()}/bin/spark-submit "$@"\n')
-        submit.chmod(0o755)
-        return home
 
 
 @pytest.fixture(scope="session")

@@ -2,25 +2,14 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from client import Kernel, RequestError
-from cluster import CLUSTER
+from cluster import CLUSTER, until
 
-PATIENCE = 60.0
 WRITE = "spark.range({}).write.mode('overwrite').parquet('{}')"
 READ = "print(spark.read.parquet('{}').count(), sc.sparkUser())"
-
-
-def until(condition, what, limit=PATIENCE):
-    """Wait for what no event announces."""
-    deadline = time.monotonic() + limit
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come within {limit:g} s"
-        time.sleep(0.1)
-    return result
 
 
 def end(yarn, kernel):

@@ -14,8 +14,10 @@ import threading
 import time
 from pathlib import Path
 
+import cluster
 import psutil
 import pytest
+from cluster import counting_spark, until
 
 from demo import spark_home
 from elyra_server.settings import Settings
@@ -31,15 +33,6 @@ FALLBACK = """\
 for word in "$@"; do echo "spark-submit got <$word>"; done
 exit 9
 """
-
-
-def until(condition, what, limit=PATIENCE):
-    """Wait for what no event announces."""
-    deadline = time.monotonic() + limit
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come within {limit:g} s"
-        time.sleep(0.05)
-    return result
 
 
 class Submitters:
@@ -287,7 +280,9 @@ def test_a_changed_configuration_is_never_missed(submitters, yarn):
 
 def test_it_ends_with_the_server_however_that_ends(yarn, tmp_path):
     server = subprocess.Popen(
-        [sys.executable, __file__, json.dumps(yarn.environ), str(tmp_path)], stdout=subprocess.PIPE
+        [sys.executable, __file__, json.dumps(yarn.environ), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(Path(cluster.__file__).parent)},
+        stdout=subprocess.PIPE,
     )
     directory = Path(server.stdout.readline().decode().strip())
     processes = psutil.Process(server.pid).children(recursive=True)
@@ -302,14 +297,8 @@ def test_it_ends_with_the_server_however_that_ends(yarn, tmp_path):
 
 def test_a_kernel_starts_through_it_where_its_kernelspec_says_so(server, yarn, start, add_kernelspec, tmp_path):
     """The same Spark, but with a spark-submit that counts: the first launch needs it, the second does not."""
-    home, calls = tmp_path / "spark", tmp_path / "calls"
-    (home / "bin").mkdir(parents=True)
-    for name in ("jars", "python", "bin/load-spark-env.sh", "bin/spark-class", "bin/find-spark-home"):
-        (home / name).symlink_to(spark_home() / name)
-    (home / "bin" / "spark-submit").write_text(
-        f'#!/bin/sh\necho called >>{calls}\nexec {spark_home()}/bin/spark-submit "$@"\n'
-    )
-    (home / "bin" / "spark-submit").chmod(0o755)
+    calls = tmp_path / "calls"
+    home = counting_spark(tmp_path / "spark", calls)
     add_kernelspec("counted", lambda spec: spec["env"].update(SPARK_HOME=str(home)))
     before = set((server.directory / "tmp").glob("elyra-server-*/submitter-*/socket"))
     start("counted")
