@@ -85,7 +85,8 @@ class ProcessProxyProvisioner(LocalProvisioner):
                 raise InvalidRequestError(
                     "Kernels run as other users here (ELYRA_IMPERSONATION_ENABLED): name one by KERNEL_USERNAME in env."
                 )
-        check_user(self.settings, config, client.get("KERNEL_USERNAME") or default_username())
+        username = client.get("KERNEL_USERNAME") or default_username()
+        check_user(self.settings, config, username, by_login=getattr(found, "runs_by_login", False))
         if self._remote:
             self._name_connection_file()
             command = self._format_command(kwargs.pop("extra_arguments", None))

@@ -20,7 +20,7 @@ from elyra_server.kerberos import user_of_cache
 from elyra_server.settings import Settings, split_list
 
 
-def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> None:
+def check_user(settings: Settings, config: Mapping[str, Any], username: str, by_login: bool = False) -> None:
     """Let a user pass, or say why not.
 
     Parameters
@@ -32,6 +32,9 @@ def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> 
         ``unauthorized_users`` add to them.
     username : str
         KERNEL_USERNAME.
+    by_login : bool
+        Whether the kernel runs as whoever the server logs in as on another host. Otherwise the server may act for the
+        user in a cluster (spark-submit's ``--proxy-user``), where it is itself known by its Kerberos ticket.
 
     Raises
     ------
@@ -44,7 +47,7 @@ def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> 
     unauthorized = {*settings.unauthorized_users, *_names(config, "unauthorized_users")}
     if username in unauthorized or _plain(username) in map(_plain, unauthorized):
         raise UserNotAuthorizedError(f"User {username!r} is not authorized to start kernels here (unauthorized_users).")
-    if settings.impersonation_enabled and username not in authorized and _plain(username) in _own_names():
+    if settings.impersonation_enabled and username not in authorized and _plain(username) in _own_names(by_login):
         raise UserNotAuthorizedError(
             f"User {username!r} is the server's own, whose kernels could read what is the server's; name it in "
             "authorized_users if that is wanted."
@@ -53,9 +56,10 @@ def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> 
         raise UserNotAuthorizedError(f"User {username!r} is not among the authorized users of this kernelspec.")
 
 
-def _own_names() -> set[str]:
-    """Return as whom the server is known: on its host, and by its Kerberos ticket in the cluster."""
-    return {_plain(name) for name in (default_username(), user_of_cache(os.environ)) if name}
+def _own_names(by_login: bool) -> set[str]:
+    """Return as whom the server is known: on its host, and by its Kerberos ticket in a cluster."""
+    ticket = "" if by_login else user_of_cache(os.environ)
+    return {_plain(name) for name in (default_username(), ticket) if name}
 
 
 def _plain(username: str) -> str:

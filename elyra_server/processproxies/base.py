@@ -46,7 +46,12 @@ class BaseProcessProxyABC(abc.ABC):
         ``config`` of the kernelspec's stanza.
     settings : Settings
         The operator's settings.
+    runs_by_login : bool
+        Of the class: whether, with impersonation, the kernel runs as whoever the server logs in as on another host. The
+        user whose Kerberos ticket the server has gets no kernels from other classes.
     """
+
+    runs_by_login = False
 
     def __init__(self, kernel_manager: Any) -> None:
         self.kernel_manager = kernel_manager

@@ -38,6 +38,7 @@ from elyra_server.ssh.login import describe_network_error
 from elyra_server.ssh.pack import KERNELSPEC, LAUNCHER, pack
 from elyra_server.ssh.target import find_target
 from elyra_server.ssh.tunnels import Tunnel
+from elyra_server.users import check_user
 
 TICKET = "ELYRA_LAUNCH_TICKET"
 LAUNCHER_PATH = "ELYRA_LAUNCHER_PATH"
@@ -65,6 +66,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
 
     names_response_address = True
     connection_file_modes = ("socket", "pull")
+    runs_by_login = True
     host = ""
     _counted = False
     _connection: Connection | None = None
@@ -83,8 +85,8 @@ class DistributedProcessProxy(RemoteProcessProxy):
                 if self._is_there():
                     break
                 problems.append(str(error))
+                env[TICKET] = self.launcher.renew_ticket()  # first: what is ended now has no say in the next try
                 await self._leave(host, error)
-                env[TICKET] = self.launcher.renew_ticket()
         else:
             many = len(problems) > 1
             raise LaunchError("No host could take the kernel.\n" + "\n".join(problems) if many else problems[0])
@@ -204,8 +206,8 @@ class DistributedProcessProxy(RemoteProcessProxy):
         except SilenceError:
             if self._is_there():
                 return
-            await self._give_back()
             env[TICKET] = self.launcher.renew_ticket()
+            await self._give_back()
             await self._start_on(host, kernel_cmd, env, cwd)
 
     def _is_there(self) -> bool:
@@ -238,7 +240,10 @@ class DistributedProcessProxy(RemoteProcessProxy):
     def _check_user(self, host: str, env: dict[str, str]) -> None:
         """Refuse to run as the server's own user what should run as another."""
         user = env.get("KERNEL_USERNAME", "")
-        if not self.settings.impersonation_enabled or user == default_username() or self._flag("impersonates"):
+        if not self.settings.impersonation_enabled or user == default_username():
+            return
+        if self._flag("impersonates"):
+            check_user(self.settings, self.proxy_config, user)
             return
         raise LaunchError(
             f"Kernels run as the users they are for (ELYRA_IMPERSONATION_ENABLED), but on {host}, the server's, this "

@@ -61,6 +61,8 @@ class RemoteCommand:
         self.pid = 0
         self.relay = ("", 0)
         self._python = python
+        self._kernel_id = ""
+        self._perhaps_there = False
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = self._loop.create_future()
@@ -98,6 +100,7 @@ class RemoteCommand:
             "files": pack.files,
             "package": f"{PLACE}/{LAUNCHER}",
         }
+        self._kernel_id = str(order["kernel_id"])
         self.relay = (order["relay"], 0)
         try:
             await self._hand_over(order, pack)
@@ -197,10 +200,11 @@ class RemoteCommand:
 
     async def _end(self, grace: float) -> None:
         await self.listen_no_more()
-        if self.directory and not self.ended.done():
-            order = {"order": "end", "directory": self.directory, "grace": grace, "patience": 6.0}
+        directory = self.directory or (self._name if self._perhaps_there else "")
+        if directory and not self.ended.done():
+            order = {"order": "end", "directory": directory, "grace": grace, "patience": 6.0}
             if (await self._ask(order)).get("gone") is False:
-                log.error("Host %s: a launch in %s could not be ended.", self.connection.target, self.directory)
+                log.error("Host %s: a launch in %s could not be ended.", self.connection.target, directory)
         if not self.ended.done():
             self.ended.set_result(-15)
 
@@ -246,6 +250,7 @@ class RemoteCommand:
             self.pid, self.directory = int(news["started"]), str(news["directory"])
             self.relay = (self.relay[0], int(news["relay"]))
             self.connection.serves(transport, self._python, news["sshd"])
+            log.info("Host %s: process %d has the launch of %s", self.connection.target, self.pid, self._kernel_id)
             self._lines.clear()  # what a shell greets with
             if not self._arrived.done():
                 self._arrived.set_result(None)
@@ -259,7 +264,14 @@ class RemoteCommand:
         """Note the end of the session; once the launch command was started, the host has to be asked for its end."""
         self.deaf.set()
         target = self.connection.target
-        if isinstance(outcome, Exception):
+        if session.interrupted and not isinstance(outcome, int):
+            self._perhaps_there = True
+            self._fail(
+                f"Host {target}: the connection to it was closed while the launch was on its way there"
+                f"{f' ({outcome})' if str(outcome or '') else ''}. Check that the host is up, and the network between.",
+                kind=SilenceError,
+            )
+        elif isinstance(outcome, Exception):
             self._fail(
                 f"Host {target}: there is a connection to it, but it does not take the launch "
                 f"({str(outcome) or 'it ended'}). Check that the host is up, and the network between.",

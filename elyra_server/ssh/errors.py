@@ -23,7 +23,7 @@ class HostError(LaunchError):
 
 
 class SilenceError(HostError):
-    """The host stopped to answer in the middle of something; it may be back in a moment."""
+    """The host stopped to answer in the middle of something, or hung up; it may be back in a moment."""
 
 
 class OutdatedError(HostError):

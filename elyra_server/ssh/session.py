@@ -90,6 +90,11 @@ class Session(threading.Thread):
         """Whether the connection was over before the host could have the order."""
         return not (self.handed_over or self._transport.is_active())
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the connection was over once the host may have had the order: what became of it is unknown."""
+        return self.handed_over and not self._transport.is_active()
+
     def run(self) -> None:
         outcome: int | Exception | None = None
         try:
@@ -160,7 +165,10 @@ class Session(threading.Thread):
         # It may come a little after the end of the output, if it comes.
         self._channel.status_event.wait(STATUS_LIMIT)
         code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
-        return None if code < 0 else int(code)
+        if code >= 0:
+            return int(code)
+        self._transport.join(STATUS_LIMIT)  # where the connection is over, its channels are told first
+        return None
 
 
 def _is_denial(error: paramiko.SSHException) -> bool:

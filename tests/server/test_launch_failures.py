@@ -1,5 +1,6 @@
 """Launches that fail: at once, with the cause, and with nothing left behind."""
 
+import struct
 import sys
 from pathlib import Path
 
@@ -183,6 +184,18 @@ def test_impersonation_starts_nothing_as_the_server_s_user(make_server):
     server.spec("python_launcher")
     status, message, _ = server.fail("python_launcher", KERNEL_USERNAME="alice")
     assert status == 500 and "impersonates" in message and "--remote-hosts" in message
+
+
+def test_impersonation_refuses_the_user_of_the_server_s_ticket_where_a_command_changes_the_user(make_server, tmp_path):
+    """A cache begins with its principal, here alice@ELYRA.TEST."""
+    realm, name = (struct.pack(">I", len(text)) + text for text in (b"ELYRA.TEST", b"alice"))
+    (tmp_path / "cache").write_bytes(b"\5\4\0\0" + struct.pack(">II", 1, 1) + realm + name)
+    server = make_server(ELYRA_IMPERSONATION_ENABLED="true", KRB5CCNAME=f"FILE:{tmp_path / 'cache'}")
+    server.spec("python_launcher", process_proxy={"class_name": DISTRIBUTED, "config": {"impersonates": True}})
+    for user in ("alice", "Alice@ELYRA.TEST"):
+        status, message, _ = server.fail("python_launcher", KERNEL_USERNAME=user)
+        assert status == 403 and "is the server's own" in message
+    server.delete(server.start("python_launcher", KERNEL_USERNAME="bob"))
 
 
 def test_impersonation_refuses_the_server_s_own_user_who_is_not_listed(make_server):

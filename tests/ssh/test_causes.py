@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from front import nothing_left, until
 
 SECONDS = 6
+CONNECTIONS = "sshd.*root@notty"
+SLOW = """#!/bin/sh
+test -e {hold} || exec {python} "$@"
+{python} "$@" | (while test -e {hold}; do sleep 0.05; done; exec cat)
+"""
+
+
+def end_after_a_while(spec):
+    spec["argv"] = ["/bin/sh", "-c", f"sleep {SECONDS}; echo the cause is BROKEN; exit 3"]
 
 
 @pytest.fixture
 def broken(server):
     """A kernelspec whose launch ends by itself after a while, with its reason."""
-
-    def change(spec):
-        spec["argv"] = ["/bin/sh", "-c", f"sleep {SECONDS}; echo the cause is BROKEN; exit 3"]
-
-    server.add("broken", change=change, remote_hosts="w1")
+    server.add("broken", change=end_after_a_while, remote_hosts="w1")
     return "broken"
+
+
+@pytest.fixture
+def hold(server, w1):
+    """As long as this file is there, no word of a launch comes from the host for kernelspecs with the Python `slow`."""
+    hold, slow = w1.directory / "hold", w1.directory / "slow"
+    hold.touch()
+    slow.write_text(SLOW.format(python=sys.executable, hold=hold))
+    slow.chmod(0o755)
+    yield hold
+    hold.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def begun(server):
+    """Return whether the server knows of a launch that has begun since."""
+
+    def count():
+        return server.log_file.read_text().count("has the launch of")
+
+    before = count()
+    return lambda: count() > before
 
 
 def test_each_of_many_launches_says_why_it_failed(server, broken, w1):
@@ -32,25 +60,54 @@ def test_each_of_many_launches_says_why_it_failed(server, broken, w1):
     assert nothing_left(w1)
 
 
-def test_a_launch_whose_connection_is_replaced_says_why_it_failed(server, broken, w1):
+def test_a_launch_whose_connection_is_replaced_says_why_it_failed(server, broken, begun, w1):
     with ThreadPoolExecutor() as pool:
         failing = pool.submit(server.fail, broken)
-        until(lambda: any("BROKEN" in line for line in w1.processes()))
-        w1.run("pkill", "-KILL", "-f", "sshd.*root@notty")
+        until(begun)
+        w1.run("pkill", "-KILL", "-f", CONNECTIONS)
         error, _ = failing.result()
     assert "ended with exit code 3 before the kernel was ready" in error.message
     assert "the cause is BROKEN" in error.message
     assert nothing_left(w1)
 
 
-def test_a_launch_that_is_killed_unheard_is_over(server, broken, w1):
+def test_a_launch_that_is_killed_unheard_is_over(server, broken, begun, w1):
     with ThreadPoolExecutor() as pool:
         failing = pool.submit(server.fail, broken)
-        until(lambda: any("BROKEN" in line for line in w1.processes()))
-        w1.run("pkill", "-KILL", "-f", "sshd.*root@notty")
+        until(begun)
+        w1.run("pkill", "-KILL", "-f", CONNECTIONS)
         w1.run("pkill", "-KILL", "-f", "sys.stdin.buffer")
         error, _ = failing.result()
     assert "the launch ended without a word" in error.message
+    assert nothing_left(w1)
+
+
+def test_a_launch_that_began_unheard_is_ended_and_made_again(server, hold, w1):
+    """The connection is over before the host's word of the launch came through it."""
+    server.add("unheard", change=end_after_a_while, remote_hosts="w1", python=str(hold.with_name("slow")))
+    with ThreadPoolExecutor() as pool:
+        failing = pool.submit(server.fail, "unheard")
+        until(lambda: any("BROKEN" in line for line in w1.processes()))
+        (first,) = w1.run("pgrep", "-f", "^/bin/sh -c sleep").split()
+        w1.run("pkill", "-KILL", "-f", CONNECTIONS)
+        hold.unlink()
+        until(lambda: first not in w1.run("pgrep", "-f", "^/bin/sh -c sleep", check=False).split(), SECONDS / 2)
+        error, _ = failing.result()
+    assert "ended with exit code 3 before the kernel was ready" in error.message
+    assert nothing_left(w1)
+
+
+def test_a_kernel_whose_launch_began_unheard_is_the_only_one(server, start, hold, w1):
+    server.add("unheard", remote_hosts="w1", python=str(hold.with_name("slow")))
+    with ThreadPoolExecutor() as pool:
+        starting = pool.submit(start, "unheard")
+        until(lambda: any("launch_ipykernel" in line for line in w1.processes()))
+        w1.run("pkill", "-KILL", "-f", CONNECTIONS)
+        hold.unlink()
+        kernel = starting.result()
+    assert kernel.value("6 * 7") == "42"
+    until(lambda: len(w1.run("pgrep", "-f", f"launch_ipykernel.*{kernel.id}").split()) == 1)
+    kernel.delete()
     assert nothing_left(w1)
 
 
