@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from client import Kernel, RequestError
+from waiting import until
 
 from demo import BUILD, spark_home
 from demo.server import Server
@@ -84,15 +85,6 @@ def server(yarn):
     check_nothing_left(yarn, server)
 
 
-def until(condition, what, limit=60.0):
-    """Wait for what no event announces."""
-    deadline = time.monotonic() + limit
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come within {limit:g} s"
-        time.sleep(0.05)
-    return result
-
-
 def counting_spark(home, calls):
     """Make the tests' Spark at another place, with a spark-submit that adds a line to a file for each call."""
     (home / "bin").mkdir(parents=True)
@@ -108,10 +100,7 @@ def check_nothing_left(yarn, server):
     """No application runs, no container, and no file of a kernel or a launch is there."""
     for application in yarn.applications():
         yarn.wait_for(application["id"], *OVER)
-    deadline = time.monotonic() + 10
-    while left := processes_in(yarn.directory / "node"):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
+    until(lambda: not processes_in(yarn.directory / "node"), "the end of all containers", 10)
     assert list((server.directory / "tmp").iterdir()) == []
     assert list((server.directory / "runtime").glob("kernel-*")) == []
     assert list((yarn.directory / "staging").rglob("application_*")) == []

@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import websocket
+from waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = "somebody"
@@ -52,7 +52,7 @@ class Gateway:
         with self.log.open("wb") as log:
             command = [str(programs / "jupyter-enterprisegateway"), *options]
             self.process = subprocess.Popen(command, env=environ, cwd=directory, stdout=log, stderr=subprocess.STDOUT)
-        until(lambda: self.call("GET", "/api"), "the gateway to answer")
+        until(lambda: self.call("GET", "/api"), "the gateway to answer", 60)
 
     def call(self, method, path, body=None):
         """Return the answer to a request; None while nobody answers."""
@@ -95,7 +95,7 @@ class Channels:
     def __init__(self, gateway, kernel_id):
         self._socket = websocket.create_connection(f"ws://{gateway.url}/api/kernels/{kernel_id}/channels", timeout=60)
         # Output goes past a subscription that is not there yet; only what came back tells that it is.
-        until(lambda: self._hears(self._send("kernel_info_request", {})), "the kernel's output")
+        until(lambda: self._hears(self._send("kernel_info_request", {})), "the kernel's output", 60)
 
     def __enter__(self):
         return self
@@ -137,17 +137,6 @@ class Channels:
             message = json.loads(self._socket.recv())
             if message["parent_header"].get("msg_id") == identity and message["msg_type"] in types:
                 return message["content"]
-
-
-def until(condition, what, limit=60.0):
-    """Wait for another server's state, which it tells nobody."""
-    deadline = time.monotonic() + limit
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"waited {limit} s for {what}")
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from client import Kernel, RequestError
-from cluster import CLUSTER, until
+from cluster import CLUSTER
+from waiting import until
 
 WRITE = "spark.range({}).write.mode('overwrite').parquet('{}')"
 READ = "print(spark.read.parquet('{}').count(), sc.sparkUser())"
@@ -29,7 +30,7 @@ def test_a_kernel_of_a_user_reads_and_writes_what_is_that_users_on_hdfs(server, 
 
 
 def test_the_warm_submitter_submits_for_each_user_with_the_servers_ticket(server, yarn, start):
-    until(server.warm_submitters, "a warm submitter")
+    until(server.warm_submitters, "a warm submitter", 60)
     before = server.count()
     for user in ("alice", "bob"):
         kernel = start(CLUSTER, KERNEL_USERNAME=user)
@@ -41,14 +42,14 @@ def test_the_warm_submitter_submits_for_each_user_with_the_servers_ticket(server
 
 
 def test_a_new_ticket_is_a_new_submitter_and_another_services_ticket_is_not(server, yarn, start):
-    ready = until(server.warm_submitters, "a warm submitter")
+    ready = until(server.warm_submitters, "a warm submitter", 60)
     before = server.count()
     start(CLUSTER, KERNEL_USERNAME="alice").delete()
     assert server.count() == before  # though the server's own questions added tickets to the cache
     server.kinit()
     start(CLUSTER, KERNEL_USERNAME="alice").delete()
     assert server.count() == before + 1
-    until(lambda: server.warm_submitters() > ready, "another submitter")
+    until(lambda: server.warm_submitters() > ready, "another submitter", 60)
     start(CLUSTER, KERNEL_USERNAME="alice").delete()
     assert server.count() == before + 1
 

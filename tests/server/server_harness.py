@@ -17,6 +17,9 @@ from pathlib import Path
 
 import psutil
 import websocket
+from waiting import until
+
+from demo.server import end_with_parent
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -116,6 +119,7 @@ class Server:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=self.base,
+                preexec_fn=end_with_parent,
             )
         deadline = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < deadline:
@@ -171,7 +175,7 @@ class Server:
         return Socket(self, kernel_id)
 
     def await_text(self, text: str, timeout: float = 20) -> None:
-        until(lambda: text in self.text(), timeout, f"{text!r} in the server's log")
+        until(lambda: text in self.text(), f"{text!r} in the server's log", timeout)
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """End the server as an operator does; return its exit code."""
@@ -279,14 +283,6 @@ class Socket:
 
     def close(self) -> None:
         self.connection.close()
-
-
-def until(condition, timeout: float = 10, what: str = "the condition") -> None:
-    """Wait for something that no event announces."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come within {timeout} s"
-        time.sleep(0.05)
 
 
 def which_java() -> str | None:

@@ -8,7 +8,8 @@ import time
 
 import psutil
 import pytest
-from server_harness import FLAGS, descendants_with, environment, until
+from server_harness import FLAGS, descendants_with, environment
+from waiting import until
 
 
 def run(tmp_path, *arguments):
@@ -103,7 +104,7 @@ def test_a_killed_launcher_is_a_dead_kernel_with_a_reason(server):
     kernel_id = server.start("python_launcher")
     (launcher,) = server.launchers()
     launcher.kill()
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", 5, "the kernel's death")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", "the kernel's death", 5)
     assert "SIGKILL" in server.kernel(kernel_id)["reason"]
     assert server.delete(kernel_id) < 5
 
@@ -142,13 +143,13 @@ def test_a_server_that_is_killed_takes_its_launch_commands_along(server, ignored
 
     post = threading.Thread(target=launch)
     post.start()
-    until(lambda: "sleep" in {each.name() for each in descendants_with(server.marker)}, 20, "the launch command")
+    until(lambda: "sleep" in {each.name() for each in descendants_with(server.marker)}, "the launch command", 20)
     started = descendants_with(server.marker)
     server.kill()
     post.join(20)
     _, alive = psutil.wait_procs(started, timeout=20)
     assert alive == []
-    until(lambda: server.leftovers() == [], 5, "the removal of its files")
+    until(lambda: server.leftovers() == [], "the removal of its files", 5)
 
 
 def test_two_servers_side_by_side(make_server):

@@ -9,7 +9,8 @@ import uuid
 
 import pytest
 import websocket
-from server_harness import FLAGS, LAUNCHER, until
+from server_harness import FLAGS, LAUNCHER
+from waiting import until
 
 ENVIRON = "import os, json; print(json.dumps(dict(os.environ)))"
 
@@ -125,12 +126,12 @@ def test_quit_leaves_the_kernel_dead_with_its_reason_and_a_restart_revives_it(se
 @pytest.mark.parametrize("name", ["python_launcher", "python3"])
 def test_a_kernel_is_idle_once_it_is_ready_though_no_client_is_there(server, name):
     kernel_id = server.start(name)
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 20, "its idleness")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "its idleness", 20)
     assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
     assert server.kernel(kernel_id)["execution_state"] == "idle"
     socket = server.socket(kernel_id)
     socket.send("import time; time.sleep(60)")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", 20, "its work")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", "its work", 20)
     time.sleep(1)
     assert server.kernel(kernel_id)["execution_state"] == "busy"
     socket.close()
@@ -138,11 +139,11 @@ def test_a_kernel_is_idle_once_it_is_ready_though_no_client_is_there(server, nam
 
 def test_a_kernel_that_was_killed_is_idle_again_after_its_restart(server):
     kernel_id = server.start("python_launcher")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 20, "its idleness")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "its idleness", 20)
     (launcher,) = server.launchers()
     launcher.children()[0].kill()
     server.await_text("It is restarted (1/5)")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 20, "its idleness")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "its idleness", 20)
 
 
 @pytest.mark.parametrize("channel", ["control", "shell"])
@@ -288,7 +289,7 @@ def test_a_client_that_goes_away_leaves_no_kernel(server):
         server.spec("slow", ["/bin/sh", "-c", "sleep 600", "{response_address}"])
         server.rest("POST", "/api/kernels", {"name": "slow"}, timeout=1)
     server.await_text("went away")
-    until(lambda: not any("sleep 600" in each for each in server.leftovers()), 10)
+    until(lambda: not any("sleep 600" in each for each in server.leftovers()), limit=10)
     assert server.rest("GET", "/api/kernels")[1] == []
 
 
@@ -310,7 +311,7 @@ def test_a_launch_is_given_up_when_the_server_ends(server):
     answers = []
     launch = threading.Thread(target=lambda: answers.append(server.rest("POST", "/api/kernels", {"name": "never"})))
     launch.start()
-    until(lambda: any(server.base.glob("runtime/kernel-*")), 20, "the launcher's connection file")
+    until(lambda: any(server.base.glob("runtime/kernel-*")), "the launcher's connection file", 20)
     assert server.stop() == 0
     launch.join()
     status, answer = answers[0]
@@ -402,7 +403,7 @@ def test_a_delete_ends_a_restart_that_takes_too_long(server, tmp_path):
     assert server.rest("DELETE", f"/api/kernels/{kernel_id}")[0] == 204
     restart.join()
     assert answers[0][0] == 500 and "shut down while it restarted" in answers[0][1]["message"]
-    until(lambda: not any("sleep 600" in each for each in server.leftovers()), 10)
+    until(lambda: not any("sleep 600" in each for each in server.leftovers()), limit=10)
 
 
 def test_a_cell_may_print_a_lot(server):
@@ -445,7 +446,7 @@ def test_the_list_says_of_each_kernel_what_is_said_of_it_alone(server):
             return listed == [server.kernel(kernel_id) for kernel_id in ids]
 
         listed = []
-        until(same, 5, "the same")  # a state may change between two requests
+        until(same, "the same", 5)  # a state may change between two requests
         return listed
 
     ids = [server.start("python_launcher") for _ in range(2)]
@@ -454,7 +455,7 @@ def test_the_list_says_of_each_kernel_what_is_said_of_it_alone(server):
     socket.run("1")
     assert check()[0] != before[0]
     server.launchers()[0].kill()
-    until(lambda: "dead" in {server.kernel(kernel_id)["execution_state"] for kernel_id in ids}, 10, "the death")
+    until(lambda: "dead" in {server.kernel(kernel_id)["execution_state"] for kernel_id in ids}, "the death", 10)
     assert [kernel["reason"] for kernel in check() if "reason" in kernel]
     socket.close()
     server.delete(ids.pop())
@@ -466,11 +467,11 @@ def test_a_kernel_is_in_use_while_its_cell_prints(server):
     socket = server.socket(kernel_id)
     socket.send("import time\nwhile True: print(1, flush=True); time.sleep(0.05)")
     socket.await_state("busy")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", 10, "the state")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", "the state", 10)
     begin = server.kernel(kernel_id)["last_activity"]
-    until(lambda: server.kernel(kernel_id)["last_activity"] > begin, 10, "activity")
+    until(lambda: server.kernel(kernel_id)["last_activity"] > begin, "activity", 10)
     server.rest("POST", f"/api/kernels/{kernel_id}/interrupt")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", 10, "the state")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "the state", 10)
     end = server.kernel(kernel_id)["last_activity"]
     socket.close()
     assert server.kernel(kernel_id)["last_activity"] == end

@@ -11,7 +11,8 @@ import nbformat
 import pytest
 from jupyter_client.manager import AsyncKernelManager, KernelManager
 from nbclient import NotebookClient
-from server_harness import ROOT, descendants_with, environment, free_port, until, write_spec
+from server_harness import ROOT, descendants_with, environment, free_port, write_spec
+from waiting import until
 
 from elyra_server.errors import LaunchError
 
@@ -27,7 +28,7 @@ def jupyter(tmp_path, monkeypatch):
     write_spec(tmp_path / "data", "provisioned", metadata=METADATA)
     write_spec(tmp_path / "data", "broken", ["/no/where", "{response_address}"], metadata=METADATA)
     yield tmp_path
-    until(lambda: not descendants_with(f"marker-{tmp_path}"), 10, "the end of all kernels")
+    until(lambda: not descendants_with(f"marker-{tmp_path}"), "the end of all kernels", 10)
     assert not list(tmp_path.glob("runtime/kernel-*"))
 
 
@@ -115,7 +116,7 @@ def test_a_plain_jupyter_server(jupyter):
             return False
 
     try:
-        until(up, 30, "the Jupyter server")
+        until(up, "the Jupyter server", 30)
         status, body = rest("POST", "/api/kernels", {"name": "provisioned"})
         kernel_id = json.loads(body)["id"]
         assert status == 201

@@ -4,7 +4,7 @@ import json
 import threading
 
 import pytest
-from server_harness import until
+from waiting import until
 
 ENVIRON = "import os, json; print(json.dumps(dict(os.environ)))"
 
@@ -85,7 +85,7 @@ def test_a_session_goes_with_a_kernel_that_was_culled(make_server):
     server = make_server("--MappingKernelManager.cull_idle_timeout=1", "--MappingKernelManager.cull_interval=1")
     server.spec("python_launcher")
     create(server)
-    until(lambda: server.rest("GET", "/api/kernels")[1] == [], 30, "the culling")
+    until(lambda: server.rest("GET", "/api/kernels")[1] == [], "the culling", 30)
     assert server.rest("GET", "/api/sessions") == (200, [])
     assert create(server)["kernel"]
 

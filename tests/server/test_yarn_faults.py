@@ -16,7 +16,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from server_harness import FLAGS, YARN, free_port, until
+from server_harness import FLAGS, YARN, free_port
+from waiting import until
 
 ID = "application_1700000000000_0001"
 SUBMITTED = "as submitted"
@@ -225,14 +226,14 @@ def test_one_that_waits_in_its_queue_is_killed_when_its_time_is_over(yarn, rm):
     for text in ("within 2 s", "ACCEPTED", "root.default", "AM Resource limit"):
         assert text in message
     assert seconds < 12
-    until(lambda: rm.killed, 10, "the kill")
+    until(lambda: rm.killed, "the kill", 10)
     assert ID in rm.killed[0] and "user.name=" in rm.killed[0]
 
 
 def test_one_that_appears_after_its_launch_was_given_up_is_killed(yarn, rm):
     fails(yarn, KERNEL_SUBMIT="unnamed", KERNEL_LAUNCH_TIMEOUT="1")
     rm.set_app("ACCEPTED", SUBMITTED)
-    until(lambda: rm.killed, 15, "the kill")
+    until(lambda: rm.killed, "the kill", 15)
 
 
 def test_an_application_of_others_is_not_killed_though_the_submitter_names_it(yarn, rm):
@@ -246,7 +247,7 @@ def test_a_kernel_is_started_again_after_its_application_was_killed(yarn, rm):
     start_in_container(yarn, rm, KERNEL_DELAY="2")
     rm.set_app("KILLED", rm.current()["applicationTags"], "KILLED", "killed by an operator")
     os.kill(int((yarn.place / "pid").read_text()), signal.SIGKILL)
-    until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", 8, "the kernel's death")
+    until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", "the kernel's death", 8)
     status, answer = yarn.rest("POST", f"/api/kernels/{KERNEL_ID}/restart")
     assert status == 200, answer
     yarn.delete(KERNEL_ID)
@@ -354,7 +355,7 @@ def test_a_killed_application_is_a_dead_kernel_with_yarns_reason(yarn, rm):
     start_in_container(yarn, rm)
     rm.set_app("KILLED", SUBMITTED, "KILLED", "Application was killed by user alice")
     os.kill(int((yarn.place / "pid").read_text()), signal.SIGKILL)
-    until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", 8, "the kernel's death")
+    until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", "the kernel's death", 8)
     assert "killed by user alice" in yarn.kernel(KERNEL_ID)["reason"]
     yarn.delete(KERNEL_ID)
 

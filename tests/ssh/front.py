@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from client import RequestError, request
+from waiting import until
 
 from demo import ROOT
 from demo.server import Server
@@ -112,18 +113,9 @@ class SlowWay:
                 target.sendall(data)
 
 
-def until(condition, limit=20.0):
-    """Wait for something that no event announces, and return it."""
-    deadline = time.monotonic() + limit
-    while not (value := condition()):
-        assert time.monotonic() < deadline, value
-        time.sleep(0.05)
-    return value
-
-
 def nothing_left(host, others=0, limit=20.0):
     """Return whether neither a file nor a process of a launch is on a host, where some others run."""
     try:
-        return until(lambda: len(host.processes()) == others and not host.files(), limit)
+        return until(lambda: len(host.processes()) == others and not host.files(), limit=limit)
     except AssertionError:
         raise AssertionError(f"On {host.name} are {host.processes()} and {host.files()}.") from None

@@ -6,7 +6,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from front import nothing_left, until
+from front import nothing_left
+from waiting import until
 
 SECONDS = 6
 CONNECTIONS = "sshd.*root@notty"
@@ -91,7 +92,7 @@ def test_a_launch_that_began_unheard_is_ended_and_made_again(server, hold, w1):
         (first,) = w1.run("pgrep", "-f", "^/bin/sh -c sleep").split()
         w1.run("pkill", "-KILL", "-f", CONNECTIONS)
         hold.unlink()
-        until(lambda: first not in w1.run("pgrep", "-f", "^/bin/sh -c sleep", check=False).split(), SECONDS / 2)
+        until(lambda: first not in w1.run("pgrep", "-f", "^/bin/sh -c sleep", check=False).split(), limit=SECONDS / 2)
         error, _ = failing.result()
     assert "ended with exit code 3 before the kernel was ready" in error.message
     assert nothing_left(w1)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import paramiko
 import pytest
-from front import until
+from waiting import until
 
 from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.errors import HostError

@@ -7,7 +7,8 @@ import re
 import sys
 
 from client import Kernel
-from front import Front, nothing_left, until
+from front import Front, nothing_left
+from waiting import until
 
 from elyra_server.ssh.hosts import HostChoice
 

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 from client import Kernel, RequestError, request
-from front import Front, nothing_left, until
+from front import Front, nothing_left
+from waiting import until
 
 from elyra_launcher.landing import RELAYS
 
@@ -68,8 +69,8 @@ def pair(faulty, w2, w3):
 def clean(*hosts):
     """See that nothing of any kernel is left on hosts, and no connection."""
     for host in hosts:
-        until(lambda host=host: not (host.processes() or host.files()), 60)
-        until(lambda host=host: not (host.sockets() or host.sessions()), 40)
+        until(lambda host=host: not (host.processes() or host.files()), limit=60)
+        until(lambda host=host: not (host.sockets() or host.sessions()), limit=40)
 
 
 def at_rest(process):
@@ -225,7 +226,7 @@ def test_a_connection_that_is_closed_during_an_outage_is_closed_on_the_host(faul
     try:
         if when == "during":
             kernel.delete()
-        until(lambda: port not in ports_towards(faulty, w2), 60)
+        until(lambda: port not in ports_towards(faulty, w2), limit=60)
         w2._nft(LOST.format(port))
         w2.restore()
         clean(w2)

@@ -10,7 +10,8 @@ import subprocess
 
 import pytest
 from client import Kernel, RequestError
-from front import Front, nothing_left, until
+from front import Front, nothing_left
+from waiting import until
 
 from demo import BUILD, ROOT
 from demo.hosts import Hosts

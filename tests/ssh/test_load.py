@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 from client import Kernel
-from front import HOSTS, Front, until
+from front import HOSTS, Front
+from waiting import until
 
 KERNELS = 60
 
@@ -27,8 +28,8 @@ def test_many_kernels_start_at_once_and_leave_nothing(hosts, tmp_path):
             assert [host.sessions() for host in hosts.all] == [1, 1, 1]
             list(pool.map(Kernel.delete, kernels))
         for host in hosts.all:
-            until(lambda host=host: not (host.processes() or host.files() or host.sockets()), 60)
-            until(lambda host=host: not host.sessions(), 60)
+            until(lambda host=host: not (host.processes() or host.files() or host.sockets()), limit=60)
+            until(lambda host=host: not host.sessions(), limit=60)
         until(lambda: process.num_fds() <= files)
         # A process grows to what it needs; it must not go on growing with each launch.
         sizes = [process.memory_info().rss]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from front import until
+from waiting import until
 
 from elyra_server.ssh.errors import HostError
 from elyra_server.ssh.keyfiles import public_key

@@ -7,7 +7,8 @@ import sys
 import psutil
 import pytest
 from client import Kernel
-from front import Front, SlowWay, nothing_left, until
+from front import Front, SlowWay, nothing_left
+from waiting import until
 
 from elyra_server.addresses import advertised_addresses
 from elyra_server.errors import LaunchError

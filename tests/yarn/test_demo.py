@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import until
 
 from demo import ROOT
 from demo.yarn import Yarn, YarnError
@@ -100,7 +101,9 @@ def test_a_demonstration_whose_server_is_killed_says_so_and_leaves_nothing(demo,
     for line in process.stdout:
         if "POST /api/kernels" in line:
             break
-    submission = until_some(lambda: running(tmp_path, "org.apache.spark.deploy.SparkSubmit", "launch_ipykernel.py"))
+    submission = until(
+        lambda: running(tmp_path, "org.apache.spark.deploy.SparkSubmit", "launch_ipykernel.py"), limit=60
+    )
     (server,) = running(tmp_path, "jupyter", "elyra", "--port")
     server.kill()
     rest = process.communicate(timeout=120)[0]
@@ -109,14 +112,6 @@ def test_a_demonstration_whose_server_is_killed_says_so_and_leaves_nothing(demo,
     assert "Nothing is left." in rest
     _, alive = psutil.wait_procs(submission, timeout=10)
     assert not alive
-
-
-def until_some(found, limit=60):
-    deadline = time.monotonic() + limit
-    while not (some := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return some
 
 
 def running(directory, *words):

@@ -17,7 +17,8 @@ from pathlib import Path
 import cluster
 import psutil
 import pytest
-from cluster import counting_spark, until
+from cluster import counting_spark
+from waiting import until
 
 from demo import spark_home
 from elyra_server.settings import Settings
@@ -49,7 +50,7 @@ class Submitters:
         self.fallback.write_text(FALLBACK)
         self.fallback.chmod(0o755)
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.pool = pools.SubmitterPool(Settings())
 
@@ -68,7 +69,7 @@ class Submitters:
         return path and path.parent
 
     def ready(self):
-        return until(self.find, "a submitter")
+        return until(self.find, "a submitter", 60)
 
     def start(self, *words, **variables):
         """Start a launch's command, as run.sh does."""
@@ -264,7 +265,7 @@ def test_a_jvm_that_died_is_replaced_and_not_missed(submitters, yarn):
     assert code == 9 and "spark-submit got <--master>" in output
     assert submitters.ready() != first
     assert submitters.run(*BASE, "--name", "replaced", str(submitters.script))[0] == 0
-    until(lambda: not first.exists(), "the end of its directory")
+    until(lambda: not first.exists(), "the end of its directory", 60)
 
 
 def test_a_changed_configuration_is_never_missed(submitters, yarn):
@@ -273,7 +274,7 @@ def test_a_changed_configuration_is_never_missed(submitters, yarn):
         file.write("spark.app.name from-defaults\n")
     code, _ = submitters.run(*BASE, str(submitters.script), ELYRA_SUBMITTER=str(first / "socket"))
     assert code == 9
-    until(lambda: submitters.ready() != first, "another submitter")
+    until(lambda: submitters.ready() != first, "another submitter", 60)
     assert submitters.run(*BASE, str(submitters.script))[0] == 0
     assert submitted(yarn, "from-defaults")
 
