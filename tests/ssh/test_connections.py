@@ -142,7 +142,7 @@ async def test_a_server_that_is_out_of_threads_blames_no_host(monkeypatch):
     monkeypatch.setattr(Session, "start", fail)
     command = RemoteCommand(Reached(), "python3")
     with pytest.raises(HostError, match="This server cannot start kernels by ssh now: can't start new thread") as error:
-        await command.start({"relay": ""}, Pack((), b""))
+        await command.start({"kernel_id": "k", "relay": ""}, Pack((), b""))
     assert not error.value.lasting
     command.directory = "/tmp/elyra-landing-1"
     assert await command.gone() is None
