@@ -17,6 +17,9 @@ from pathlib import Path
 VERSION = b"\5\4"
 """How a cache begins, in the format that MIT's and Heimdal's Kerberos have written since 2000."""
 
+MOST_PARTS = 8
+"""Of a principal: more than any has."""
+
 
 def cache_file(environ: Mapping[str, str]) -> Path:
     """Return the cache of an environment. Java knows caches that are files, and no others."""
@@ -32,6 +35,12 @@ def user_of_cache(environ: Mapping[str, str]) -> str:
     str
         The first part of the principal: ``elyra`` of ``elyra/host@REALM``. Empty if there is no cache, or none that can
         be read.
+    """
+    return next(iter(principal_of_cache(environ)), "")
+
+
+def principal_of_cache(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return whose tickets are in the cache of an environment: the parts of the principal, without the realm.
 
     Notes
     -----
@@ -40,15 +49,19 @@ def user_of_cache(environ: Mapping[str, str]) -> str:
     try:
         content = cache_file(environ).read_bytes()
         if not content.startswith(VERSION):
-            return ""
+            return ()
         (header,) = struct.unpack_from(">H", content, 2)
         place = 4 + header + 4  # after the header comes the name's type
-        count, realm = struct.unpack_from(">II", content, place)
-        place += 8 + realm
-        (length,) = struct.unpack_from(">I", content, place)
-        return content[place + 4 : place + 4 + length].decode() if count else ""
+        (count,) = struct.unpack_from(">I", content, place)
+        place += 4
+        parts = []
+        for _ in range(min(count, MOST_PARTS) + 1):  # the realm comes first
+            (length,) = struct.unpack_from(">I", content, place)
+            parts.append(content[place + 4 : place + 4 + length].decode())
+            place += 4 + length
+        return tuple(parts[1:])
     except (OSError, struct.error, UnicodeDecodeError):
-        return ""
+        return ()
 
 
 class Tickets:

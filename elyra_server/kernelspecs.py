@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 from traitlets import Dict, TraitError, Type
 
 from elyra_server.errors import KernelSpecError, NoSuchKernelSpecError
+from elyra_server.settings import parse_bool
 
 STANZA = "process_proxy"
 LOCAL = "elyra_server.processproxies.processproxy.LocalProcessProxy"
@@ -143,6 +145,23 @@ def stanza_of(spec: Any) -> Stanza:
     if not isinstance(config, dict):
         raise KernelSpecError(f"{_place(spec)}: config of process_proxy is not an object.")
     return Stanza(value["class_name"].strip(), config)
+
+
+def switch(config: Mapping[str, Any], name: str, default: bool = False) -> bool:
+    """Return what a stanza's ``config`` says of something that is on or off.
+
+    Raises
+    ------
+    KernelSpecError
+        If it says neither.
+    """
+    value = config.get(name)
+    if value is None:
+        return default
+    try:
+        return parse_bool(str(value), name)
+    except ValueError as error:
+        raise KernelSpecError(f"process_proxy: {error}") from error
 
 
 def proxy_class(spec: Any) -> type[Any]:

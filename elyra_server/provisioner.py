@@ -32,7 +32,7 @@ from elyra_server.processproxies.base import polled_end
 from elyra_server.reports import check_key, check_report
 from elyra_server.service import Service, in_thread, invoke
 from elyra_server.settings import Settings
-from elyra_server.users import check_user
+from elyra_server.users import check_principal, check_user
 
 # Where a process proxy has to find its own launch's secrets and software.
 TICKET = "ELYRA_LAUNCH_TICKET"
@@ -85,8 +85,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
                 raise InvalidRequestError(
                     "Kernels run as other users here (ELYRA_IMPERSONATION_ENABLED): name one by KERNEL_USERNAME in env."
                 )
-        username = client.get("KERNEL_USERNAME") or default_username()
-        check_user(self.settings, config, username, by_login=getattr(found, "runs_by_login", False))
+        check_user(self.settings, config, client.get("KERNEL_USERNAME") or default_username())
         if self._remote:
             self._name_connection_file()
             command = self._format_command(kwargs.pop("extra_arguments", None))
@@ -94,6 +93,8 @@ class ProcessProxyProvisioner(LocalProvisioner):
         else:
             kwargs = await super().pre_launch(env=environ, **kwargs)
         kwargs["env"] = self._complete({**client, **kwargs["env"]})
+        if not getattr(found, "runs_by_login", False):
+            check_principal(self.settings, config, kwargs["env"])
         self._proxy_class = found
         return kwargs
 
@@ -142,6 +143,9 @@ class ProcessProxyProvisioner(LocalProvisioner):
                 info = dict(self.connection_info)
         except BaseException as error:  # also a launch that was cancelled leaves nothing
             await self._release(now=True)
+            if not self._remote:
+                manager: Any = self.parent
+                manager.cleanup_connection_file()
             if isinstance(error, (ElyraError, asyncio.CancelledError)) or not isinstance(error, Exception):
                 raise
             raise LaunchError(f"{self._proxy_class.__name__}: {error}") from error

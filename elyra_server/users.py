@@ -10,17 +10,17 @@ not lock out the demo of somebody who is root.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from elyra_server.environment import default_username
-from elyra_server.errors import KernelSpecError, UserNotAuthorizedError
+from elyra_server.errors import KernelSpecError, LaunchError, UserNotAuthorizedError
 from elyra_server.kerberos import user_of_cache
+from elyra_server.kernelspecs import switch
 from elyra_server.settings import Settings, split_list
 
 
-def check_user(settings: Settings, config: Mapping[str, Any], username: str, by_login: bool = False) -> None:
+def check_user(settings: Settings, config: Mapping[str, Any], username: str) -> None:
     """Let a user pass, or say why not.
 
     Parameters
@@ -32,34 +32,84 @@ def check_user(settings: Settings, config: Mapping[str, Any], username: str, by_
         ``unauthorized_users`` add to them.
     username : str
         KERNEL_USERNAME.
-    by_login : bool
-        Whether the kernel runs as whoever the server logs in as on another host. Otherwise the server may act for the
-        user in a cluster (spark-submit's ``--proxy-user``), where it is itself known by its Kerberos ticket.
 
     Raises
     ------
     UserNotAuthorizedError
         If the user may not.
     """
-    authorized = _names(config, "authorized_users") or settings.authorized_users
+    authorized = _authorized(settings, config)
     if not (authorized or settings.impersonation_enabled):
         return
     unauthorized = {*settings.unauthorized_users, *_names(config, "unauthorized_users")}
     if username in unauthorized or _plain(username) in map(_plain, unauthorized):
         raise UserNotAuthorizedError(f"User {username!r} is not authorized to start kernels here (unauthorized_users).")
-    if settings.impersonation_enabled and username not in authorized and _plain(username) in _own_names(by_login):
-        raise UserNotAuthorizedError(
-            f"User {username!r} is the server's own, whose kernels could read what is the server's; name it in "
-            "authorized_users if that is wanted."
-        )
+    _refuse_own(settings, config, username, default_username())
     if authorized and username not in authorized:
         raise UserNotAuthorizedError(f"User {username!r} is not among the authorized users of this kernelspec.")
 
 
-def _own_names(by_login: bool) -> set[str]:
-    """Return as whom the server is known: on its host, and by its Kerberos ticket in a cluster."""
-    ticket = "" if by_login else user_of_cache(os.environ)
-    return {_plain(name) for name in (default_username(), ticket) if name}
+def check_principal(settings: Settings, config: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """See that nobody is impersonated in a cluster who is the server itself there, by its Kerberos ticket.
+
+    Parameters
+    ----------
+    settings, config
+        As for `check_user`.
+    environ : mapping
+        The environment of the launch: KERNEL_USERNAME, and with which ticket it logs in.
+
+    Raises
+    ------
+    UserNotAuthorizedError
+        If that is the user of the ticket.
+    """
+    _refuse_own(settings, config, environ.get("KERNEL_USERNAME", ""), user_of_cache(environ))
+
+
+def check_own_host(settings: Settings, config: Mapping[str, Any], environ: Mapping[str, str], host: str) -> None:
+    """Refuse to run as the server's own user, on its own host, what should run as another.
+
+    Parameters
+    ----------
+    settings, config
+        As for `check_user`.
+    environ : mapping
+        The environment of the launch.
+    host : str
+        How the user knows this host.
+
+    Raises
+    ------
+    LaunchError
+        If the launch command does not change the user itself (``impersonates``); the text says what to do.
+    UserNotAuthorizedError
+        If it does, and would act as the server.
+    """
+    if not settings.impersonation_enabled or environ.get("KERNEL_USERNAME") == default_username():
+        return
+    if switch(config, "impersonates"):
+        check_principal(settings, config, environ)
+        return
+    raise LaunchError(
+        f"Kernels run as the users they are for (ELYRA_IMPERSONATION_ENABLED), but on {host}, the server's, this one "
+        f"would run as {default_username()}. Run it on other hosts by ssh (jupyter elyra install --remote-hosts=...), "
+        'or set "impersonates": true in the config of its process_proxy if its command itself changes the user.'
+    )
+
+
+def _refuse_own(settings: Settings, config: Mapping[str, Any], username: str, own: str) -> None:
+    if not (own and settings.impersonation_enabled) or username in _authorized(settings, config):
+        return
+    if _plain(username) == _plain(own):
+        raise UserNotAuthorizedError(
+            f"User {username!r} is the server's own, whose kernels could read what is the server's; name it in "
+            "authorized_users if that is wanted."
+        )
+
+
+def _authorized(settings: Settings, config: Mapping[str, Any]) -> list[str]:
+    return _names(config, "authorized_users") or list(settings.authorized_users)
 
 
 def _plain(username: str) -> str:

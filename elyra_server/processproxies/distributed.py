@@ -23,13 +23,14 @@ from elyra_server.addresses import (
     was_this_host,
 )
 from elyra_server.arguments import PORT_LIMITS, fill
-from elyra_server.environment import KERNEL_PREFIX, default_username
+from elyra_server.environment import KERNEL_PREFIX
 from elyra_server.errors import InvalidRequestError, LaunchError
+from elyra_server.kernelspecs import switch
 from elyra_server.listener import current_listener
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.reports import check_place
 from elyra_server.service import in_thread, in_thread_within
-from elyra_server.settings import parse_bool, split_list
+from elyra_server.settings import split_list
 from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.connections import Connection
 from elyra_server.ssh.errors import HostError, SilenceError
@@ -38,7 +39,7 @@ from elyra_server.ssh.login import describe_network_error
 from elyra_server.ssh.pack import KERNELSPEC, LAUNCHER, pack
 from elyra_server.ssh.target import find_target
 from elyra_server.ssh.tunnels import Tunnel
-from elyra_server.users import check_user
+from elyra_server.users import check_own_host
 
 TICKET = "ELYRA_LAUNCH_TICKET"
 LAUNCHER_PATH = "ELYRA_LAUNCHER_PATH"
@@ -225,7 +226,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
         if here is None:
             here = await in_thread_within(RESOLVER_LIMIT, was_this_host(host), is_this_host, host)
         if here:
-            self._check_user(host, env)
+            check_own_host(self.settings, self.proxy_config, env, host)
             address = current_listener(self.settings).response_address(local=True)
             kept = {name: value for name, value in env.items() if name != CONNECTION_FILE_MODE}
             environ = {**kept, LAUNCHER_PATH: str(shipping.launcher_directory())}
@@ -236,21 +237,6 @@ class DistributedProcessProxy(RemoteProcessProxy):
             self._connection = Connection.acquire(target)
             await self._start_by_ssh(self._connection, kernel_cmd, env)
         HostChoice.shared().succeeded(host)
-
-    def _check_user(self, host: str, env: dict[str, str]) -> None:
-        """Refuse to run as the server's own user what should run as another."""
-        user = env.get("KERNEL_USERNAME", "")
-        if not self.settings.impersonation_enabled or user == default_username():
-            return
-        if self._flag("impersonates"):
-            check_user(self.settings, self.proxy_config, user)
-            return
-        raise LaunchError(
-            f"Kernels run as the users they are for (ELYRA_IMPERSONATION_ENABLED), but on {host}, the server's, this "
-            f"one would run as {default_username()}. Run it on other hosts by ssh (jupyter elyra install "
-            '--remote-hosts=...), or set "impersonates": true in the config of its process_proxy if its command itself '
-            "changes the user."
-        )
 
     async def _leave(self, host: str, error: HostError) -> None:
         """Give a host back that could not take the launch."""
@@ -332,17 +318,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
         return f"kernel-{self.kernel_id}.json"
 
     def _tunnels(self) -> bool:
-        return self._flag("enable_tunneling", bool(self.settings.enable_tunneling))
-
-    def _flag(self, name: str, fallback: bool = False) -> bool:
-        """Return what the kernelspec's stanza says of something that is on or off."""
-        own = self.proxy_config.get(name)
-        if own is None:
-            return fallback
-        try:
-            return parse_bool(str(own), name)
-        except ValueError as error:
-            raise LaunchError(f"process_proxy: {error}") from error
+        return switch(self.proxy_config, "enable_tunneling", bool(self.settings.enable_tunneling))
 
     def _environment(self, env: dict[str, str]) -> dict[str, str]:
         """Return the part of the launch's environment that is not this server's own: PATH and so on are the host's."""

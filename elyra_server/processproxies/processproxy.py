@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,11 +22,13 @@ from elyra_server import shipping
 from elyra_server.environment import check_launch_timeout
 from elyra_server.errors import KernelSpecError, LaunchError, LaunchTimeoutError, LinkError
 from elyra_server.guardian import Guardian
+from elyra_server.kernelspecs import switch
 from elyra_server.launchers import GRACE, KernelEnd, Launcher, quote_lines
 from elyra_server.listener import current_listener
 from elyra_server.processes import Command, LocalProcess, describe_end, log_path, process_end
 from elyra_server.processproxies.base import BaseProcessProxyABC
 from elyra_server.service import in_thread
+from elyra_server.users import check_own_host
 
 __all__ = ["BaseProcessProxyABC", "LocalProcessProxy", "RemoteProcessProxy"]
 
@@ -43,6 +46,7 @@ class LocalProcessProxy(BaseProcessProxyABC):
     def launch_process(self, kernel_cmd: list[str], **kw: Any) -> None:
         """Start the kernel as Jupyter does."""
         super().launch_process(kernel_cmd, **kw)
+        check_own_host(self.settings, self.proxy_config, kw.get("env") or {}, socket.gethostname())
         Guardian.instance().begin()
         try:
             self.process = launch_kernel(kernel_cmd, **kw)
@@ -178,7 +182,7 @@ class RemoteProcessProxy(BaseProcessProxyABC):
         """Run the launch command on this host; from the service's loop."""
         log_file = log_path(self.settings.kernel_log_dir, self.settings.proxy_launch_log, self.kernel_id)
         # Another user could not write there.
-        other_user = self.settings.impersonation_enabled or self.proxy_config.get("impersonates")
+        other_user = self.settings.impersonation_enabled or switch(self.proxy_config, "impersonates")
         if env.get("SPARK_HOME") and not other_user:
             self._spark_files = shipping.directory_for_spark()
             env = {**env, SUBMIT_OPTIONS: keep_spark_here(env.get(SUBMIT_OPTIONS, ""), str(self._spark_files))}

@@ -18,13 +18,13 @@ from elyra_server.arguments import PORT_LIMITS, fill
 from elyra_server.environment import KERNEL_PREFIX
 from elyra_server.errors import LaunchError
 from elyra_server.hadoop import endpoints, explain
+from elyra_server.kernelspecs import switch
 from elyra_server.launchers import KernelEnd
 from elyra_server.listener import current_listener
 from elyra_server.processes import exit_code
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.resourcemanager import Report, ResourceManagerError
 from elyra_server.service import in_thread
-from elyra_server.settings import parse_bool
 from elyra_server.submitter.client import LOST
 from elyra_server.submitter.pool import OPTION, offer, prepare
 
@@ -67,7 +67,7 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         await self.applications.manager.connect()
         kernel_cmd = fill(kernel_cmd, {"response_address": await self._response_address()})
         await in_thread(self._ship_launcher, env)
-        warm = self._switch(OPTION, False)
+        warm = switch(self.proxy_config, OPTION)
         offer(env, self.settings, warm)
         self._staging = _staging_directories(env)
         self.run_command(kernel_cmd, env, kw.get("cwd"), on_line=self._read_submitter)
@@ -159,21 +159,13 @@ class YarnClusterProcessProxy(RemoteProcessProxy):
         return endpoints(own if any(own) else operator, env)
 
     def _secure(self) -> bool:
-        return self._switch("yarn_endpoint_security_enabled", bool(self.settings.yarn_endpoint_security_enabled))
+        return switch(
+            self.proxy_config, "yarn_endpoint_security_enabled", bool(self.settings.yarn_endpoint_security_enabled)
+        )
 
     def _starts_before_spark(self, options: str, env: dict[str, str]) -> bool:
-        wanted = self._switch("start_before_spark", False) and bool(self.settings.start_before_spark)
+        wanted = switch(self.proxy_config, "start_before_spark") and bool(self.settings.start_before_spark)
         return wanted and sparkoptions.leaves_start_to_us(options, env)
-
-    def _switch(self, name: str, default: bool) -> bool:
-        """Return what the kernelspec's config switches on or off."""
-        value = self.proxy_config.get(name)
-        if value is None:
-            return default
-        try:
-            return parse_bool(str(value), name)
-        except ValueError as error:
-            raise LaunchError(f"process_proxy: {error}") from error
 
     def _ship_launcher(self, env: dict[str, str]) -> None:
         """Let Spark bring ticket and launcher to the worker."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import paramiko
 
 from elyra_server.environment import default_username
 from elyra_server.errors import InvalidRequestError
+from elyra_server.kerberos import principal_of_cache
 from elyra_server.settings import Settings, split_list
 from elyra_server.ssh.config import fill_tokens, look_up, read_config
 from elyra_server.ssh.errors import HostError
@@ -113,8 +115,12 @@ def find_target(name: str, settings: Settings, user: str = "") -> Target:
         raise HostError(f"{file} cannot be used for the host {name}: Match exec is not supported.") from error
     except (OSError, paramiko.SSHException, LookupError, ValueError) as error:
         raise HostError(f"{file} cannot be used for the host {name}: {error}") from error
-    # The password is that of one user, and not of whoever a client names.
-    return replace(target, password="") if user else target
+    if not user:
+        return target
+    # The password is that of one user, and not of whoever a client names. And so is the ticket: who is logged in by it
+    # as somebody else must not get it.
+    own = principal_of_cache(os.environ) == (target.user,)
+    return replace(target, password="", gss_delegates=target.gss_delegates and own)
 
 
 def _target(

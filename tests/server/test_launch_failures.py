@@ -182,16 +182,23 @@ def test_impersonation_refuses_root_and_reaches_the_launch(make_server):
 def test_impersonation_starts_nothing_as_the_server_s_user(make_server):
     server = make_server(ELYRA_IMPERSONATION_ENABLED="true")
     server.spec("python_launcher")
-    status, message, _ = server.fail("python_launcher", KERNEL_USERNAME="alice")
-    assert status == 500 and "impersonates" in message and "--remote-hosts" in message
+    server.spec("plain", [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], process_proxy={})
+    for name in ("python_launcher", "plain"):
+        status, message, _ = server.fail(name, KERNEL_USERNAME="alice")
+        assert status == 500 and "impersonates" in message and "--remote-hosts" in message
+    assert list(server.base.glob("runtime/kernel-*")) == []
 
 
-def test_impersonation_refuses_the_user_of_the_server_s_ticket_where_a_command_changes_the_user(make_server, tmp_path):
+@pytest.mark.parametrize("whose", ["the server's", "the kernelspec's"])
+def test_impersonation_refuses_the_user_of_the_ticket_where_a_command_changes_the_user(make_server, tmp_path, whose):
     """A cache begins with its principal, here alice@ELYRA.TEST."""
     realm, name = (struct.pack(">I", len(text)) + text for text in (b"ELYRA.TEST", b"alice"))
     (tmp_path / "cache").write_bytes(b"\5\4\0\0" + struct.pack(">II", 1, 1) + realm + name)
-    server = make_server(ELYRA_IMPERSONATION_ENABLED="true", KRB5CCNAME=f"FILE:{tmp_path / 'cache'}")
-    server.spec("python_launcher", process_proxy={"class_name": DISTRIBUTED, "config": {"impersonates": True}})
+    cache = {"KRB5CCNAME": f"FILE:{tmp_path / 'cache'}"}
+    own = cache if whose == "the server's" else {}
+    server = make_server(ELYRA_IMPERSONATION_ENABLED="true", **own, ELYRA_INHERITED_ENVS="KRB5CCNAME")
+    stanza = {"class_name": DISTRIBUTED, "config": {"impersonates": True}}
+    server.spec("python_launcher", process_proxy=stanza, env={} if own else cache)
     for user in ("alice", "Alice@ELYRA.TEST"):
         status, message, _ = server.fail("python_launcher", KERNEL_USERNAME=user)
         assert status == 403 and "is the server's own" in message

@@ -305,13 +305,25 @@ def test_an_address_has_no_principal(server, w1):
     assert "give it as HostName or GSSAPIServerIdentity in ~/.ssh/config" in message
 
 
+LIST = "import subprocess; print(subprocess.run(['klist'], capture_output=True, text=True).stdout)"
+
+
 def test_the_ticket_goes_along_where_the_operator_says_so(server, start):
     server.kinit("alice", "-f")
     server.alias("delegated", HostName=f"w1.{DOMAIN}", GSSAPIDelegateCredentials="yes")
-    kernel = start("delegated")
-    listed = kernel.value("import subprocess; print(subprocess.run(['klist'], capture_output=True, text=True).stdout)")
+    listed = start("delegated").value(LIST)
     assert "Default principal: alice@ELYRA.TEST" in listed
     assert "krbtgt/ELYRA.TEST@ELYRA.TEST" in listed
+
+
+def test_the_ticket_does_not_go_to_another_user(server, start, w1):
+    """Who it lets log in could then log in as everybody else, too."""
+    server.kinit("mallory", "-f")
+    server.alias("others", HostName=f"w1.{DOMAIN}", GSSAPIDelegateCredentials="yes")
+    (w1.directory / "carol" / ".k5login").write_text("mallory@ELYRA.TEST\n")
+    kernel = start("others", "carol")
+    assert kernel.value(WHO) == "w1 carol"
+    assert kernel.value(LIST) == ""
 
 
 def test_a_server_without_gssapi_says_what_to_install(kdc, hosts, tmp_path):
