@@ -146,6 +146,7 @@ class RemoteKernelManager(KernelGatewayIOLoopKernelManager):
             self.stop_restarter()
             await self.provisioner.cleanup(restart=False)
             self._close_control_socket()
+            self.cleanup_connection_file()
 
     def _provisioner_name(self) -> str | None:
         spec: Any = self.kernel_spec
@@ -418,15 +419,25 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         self._reserved.add(kernel_id)
         try:
             return await self._start_kernel(kernel_id, client, *args, **kwargs)
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.ensure_future(self._give_up(kernel_id)))
+            raise
         except (OSError, zmq.ZMQError) as error:
-            kernel: Any = self._kernels.pop(kernel_id, None)
-            if kernel is not None:
-                await kernel.give_up()
+            await self._give_up(kernel_id)
             raise LaunchError(f"{NO_CHARGE}{error}") from error
         finally:
             self._reserved.discard(kernel_id)
             if kernel_id not in self._kernels:
                 self._pending_kernels.pop(kernel_id, None)
+
+    async def _give_up(self, kernel_id: str) -> None:
+        """Let go of a kernel that came up, though nobody is told of it."""
+        kernel: Any = self._kernels.get(kernel_id)
+        if kernel is not None:
+            self.stop_watching_activity(kernel_id)
+            self.remove_kernel(kernel_id)
+            self._kernel_connections.pop(kernel_id, None)
+            await kernel.give_up()
 
     async def _start_kernel(self, kernel_id: str, client: dict[str, str], *args: Any, **kwargs: Any) -> str:
         name = self.parent.force_kernel_name or kwargs.get("kernel_name") or self.default_kernel_name
@@ -487,6 +498,10 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
     async def _add_kernel_when_ready(self, kernel_id: str, km: Any, kernel_awaitable: Any) -> None:
         try:
             await kernel_awaitable
+        except asyncio.CancelledError:
+            # It may be up: jupyter_client goes on a little after that.
+            await asyncio.shield(asyncio.ensure_future(km.give_up()))
+            raise
         except ElyraError as error:
             # The one who waits for the kernel gets it from `ready`.
             self.log.warning("Kernel %s was not started: %s", kernel_id, error)

@@ -11,6 +11,7 @@ launch.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,12 @@ class ProcessProxyProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Start the kernel, in place if its launcher is still there."""
-        info = await Service.instance().call(self._launch(cmd, kwargs))
+        try:
+            info = await Service.instance().call(self._launch(cmd, kwargs))
+        except asyncio.CancelledError:
+            # It may have succeeded just now, and nobody else knows of it.
+            await asyncio.shield(Service.instance().call(self._release(now=True)))
+            raise
         if self._remote:
             self._load_into_manager(info)
         return info
@@ -136,7 +142,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
         try:
             if self._remote:
                 cmd = self._equip(cmd, kwargs["env"])
-            await invoke(self.process_proxy.launch_process, cmd, **self._scrub_kwargs(kwargs))
+            await self._launch_process(cmd, self._scrub_kwargs(kwargs))
             if self._remote and self._launcher is not None:
                 info = await self._reachable(await self._await_report())
             else:
@@ -152,6 +158,22 @@ class ProcessProxyProvisioner(LocalProvisioner):
         if callable(getattr(self.process_proxy, "watch", None)):
             self.process_proxy.watch()
         return self._started(info)
+
+    async def _launch_process(self, cmd: list[str], kwargs: dict[str, Any]) -> None:
+        """Have the process proxy launch. A plain method cannot be stopped: what it starts all the same is killed."""
+        proxy = self.process_proxy
+        if inspect.iscoroutinefunction(proxy.launch_process):
+            await proxy.launch_process(cmd, **kwargs)
+            return
+        launching = asyncio.ensure_future(invoke(proxy.launch_process, cmd, **kwargs))
+        try:
+            await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            await self._release(now=True)
+            await asyncio.wait({launching})
+            if launching.exception() is None:
+                await _kill_if_running(proxy)
+            raise
 
     async def _await_report(self) -> dict[str, Any]:
         """Return the launcher's report, which our own process proxies waited for already."""
@@ -336,6 +358,11 @@ class ProcessProxyProvisioner(LocalProvisioner):
         if self._remote:
             env[IMPERSONATION] = str(self.settings.impersonation_enabled)
         return env
+
+
+async def _kill_if_running(proxy: Any) -> None:
+    if await invoke(proxy.poll) is None:
+        await invoke(proxy.kill)
 
 
 def _connection_info(info: dict[str, Any]) -> Any:

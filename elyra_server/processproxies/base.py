@@ -104,8 +104,13 @@ class BaseProcessProxyABC(abc.ABC):
         """Return when the process ended, and how. Asks `poll` unless a subclass knows better."""
         return await polled_end(self.poll)
 
-    async def release(self, now: bool) -> None:  # noqa: B027 - most have nothing to give back
-        """Give back what the kernel held, when it is over for good; also after a failed launch."""
+    async def release(self, now: bool) -> None:
+        """Give back what the kernel held, when it is over for good; also after a failed launch.
+
+        Here: kill what still runs.
+        """
+        if await invoke(self.poll) is None:
+            await invoke(self.kill)
 
 
 async def polled_end(poll: Callable[[], Any]) -> KernelEnd:
