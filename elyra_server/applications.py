@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 
 from elyra_server.resourcemanager import Report, ResourceManager, ResourceManagerError
 from elyra_server.settings import Settings
@@ -71,7 +72,7 @@ class ApplicationWatch:
 
     def __init__(self, manager: ResourceManager) -> None:
         self.manager = manager
-        self._watched: dict[Application, None] = {}
+        self._watched: Counter[Application] = Counter()
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -83,14 +84,16 @@ class ApplicationWatch:
         return cls._shared[key]
 
     def watch(self, application: Application) -> None:
-        """Ask for an application from now on, until `unwatch`."""
-        self._watched[application] = None
+        """Ask for an application from now on, until as many calls of `unwatch` as of this."""
+        self._watched[application] += 1
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def unwatch(self, application: Application) -> None:
-        """Ask for it no more."""
-        self._watched.pop(application, None)
+        """Ask for it no more, unless others still watch it."""
+        self._watched[application] -= 1
+        if self._watched[application] <= 0:
+            del self._watched[application]
 
     async def ask_once(self, application: Application) -> None:
         """See that the application was asked for once from now; errors are noted in it."""

@@ -116,10 +116,15 @@ class ResourceManager:
 
         try:
             with self._turn:
-                return read(question(self._client).data)
+                if self._client is None:  # another question has just failed
+                    self._find_active()
+                try:
+                    return read(question(self._client).data)
+                except requests.RequestException:
+                    self._client = None  # perhaps another one is active now
+                    raise
         except requests.RequestException as error:
-            self._client = None  # perhaps another one is active now
-            raise ResourceManagerError(self._describe({self.endpoints[0]: _short(error)})) from error
+            raise ResourceManagerError(self._describe({self._endpoint: _short(error)})) from error
         except (APIError, ValueError, KeyError, TypeError, AttributeError) as error:
             if self._secure and isinstance(error, APIError) and "status: 401" in str(error):
                 raise ResourceManagerError(self._describe({self._endpoint: NO_TICKET})) from error

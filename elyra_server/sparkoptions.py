@@ -55,7 +55,7 @@ def extend(
         # The last --conf of a name wins, over Spark's defaults too: what was there goes along.
         before = lookup(result, environ, name)
         merged = f"{before},{value}" if before else value
-        result += f" --conf {name}={merged if before and '$' in before else shlex.quote(merged)}"
+        result += f" --conf {name}={_word(merged) if before and '$' in before else shlex.quote(merged)}"
     return result.strip()
 
 
@@ -75,8 +75,19 @@ def lookup(options: str, environ: Mapping[str, str], name: str) -> str:
 
 
 def _find(options: str, name: str) -> str | None:
-    found = re.findall(rf"(?:^|[\s\"'=]){re.escape(name)}=([^\s\"']*)", options)
+    try:
+        words = shlex.split(options)
+    except ValueError:  # run.sh says what is wrong with them
+        words = options.split()
+    found = [match[1] for word in words if (match := re.search(rf"(?:^|[\s=]){re.escape(name)}=(.*)", word, re.DOTALL))]
     return found[-1] if found else None
+
+
+def _word(text: str) -> str:
+    """Return a text as one word of options, in which variables are filled in."""
+    if not re.search(r"[\s\"'\\`]", text):
+        return text
+    return '"' + re.sub(r"([\"\\`])", r"\\\1", text) + '"'
 
 
 def _default(environ: Mapping[str, str], name: str) -> str:

@@ -1,10 +1,11 @@
 """What the server adds to SPARK_OPTS, and what it leaves as the kernelspec has it."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
-from elyra_server.sparkoptions import extend
+from elyra_server.sparkoptions import extend, leaves_start_to_us
 
 KERNEL = "6B0BD2E6-8A0F-4BC6-9C5D-64C2CEEF1A39"
 
@@ -41,3 +42,17 @@ def test_lists_of_files_are_added_to(tmp_path):
     options = extended("--conf spark.yarn.dist.files=hdfs:///a.txt", SPARK_CONF_DIR=str(tmp_path))
     assert "hdfs:///a.txt,file:///private/ticket#elyra-ticket" in options
     assert "hdfs:///team.zip,file:///private/launcher.zip" in options
+
+
+@pytest.mark.parametrize("quote", ["{}={}", '{}="{}"', "{}='{}'", '"{}={}"', "'{}={}'"])
+def test_what_is_in_quotes_is_set_as_well(quote):
+    files = quote.format("spark.yarn.dist.files", "hdfs:///a,hdfs:///b")
+    words = shlex.split(extended(f"--conf {files}"))
+    assert words[-3] == "spark.yarn.dist.files=hdfs:///a,hdfs:///b,file:///private/ticket#elyra-ticket"
+    python = quote.format("spark.pyspark.python", "/opt/py/bin/python")
+    assert not leaves_start_to_us(f"--conf {python}", {})
+
+
+def test_variables_in_quotes_are_still_filled_in_by_the_launch_script():
+    options = extended('--conf spark.yarn.dist.files="$HOME/a \\"b\\".txt"')
+    assert r'"$HOME/a \"b\".txt,file:///private/ticket#elyra-ticket"' in options

@@ -4,6 +4,7 @@ That kernels run on YARN is tested with a real one, elsewhere. Here is what a re
 does only on its bad days.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -18,6 +19,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from server_harness import FLAGS, YARN, free_port
 from waiting import until
+
+from elyra_server.applications import Application, ApplicationWatch
+from elyra_server.resourcemanager import ResourceManager, ResourceManagerError
+from elyra_server.settings import Settings
 
 ID = "application_1700000000000_0001"
 SUBMITTED = "as submitted"
@@ -190,6 +195,34 @@ def test_the_active_one_of_a_pair_is_found_in_hadoops_configuration(rm, make_ser
     assert standby.requests and rm.requests
     standby.server.shutdown()
     standby.server.server_close()
+
+
+async def test_the_active_one_of_a_pair_that_fails_is_named(rm):
+    standby, active = FakeResourceManager(), rm
+    standby.ha_state = "STANDBY"
+    urls = [each.url.partition("/ws/")[0] for each in (standby, active)]
+    manager = ResourceManager(urls, Settings(), secure=False)
+    assert await manager.find(["x"]) == []
+    active.server.shutdown()
+    active.server.server_close()
+    failed = await asyncio.gather(*(manager.find(["x"]) for _ in range(3)), return_exceptions=True)
+    standby.server.shutdown()
+    standby.server.server_close()
+    assert urls[1] in str(failed[0]) and urls[0] not in str(failed[0])
+    for error in failed:
+        assert isinstance(error, ResourceManagerError)
+        assert "unexpected" not in str(error)
+
+
+async def test_who_asks_for_an_application_gets_an_answer_though_others_ask_no_more(rm):
+    watch = ApplicationWatch(ResourceManager([rm.url.partition("/ws/")[0]], Settings(), secure=False))
+    application = Application("x")
+    watch.watch(application)
+    await application.asked.wait()
+    asking = asyncio.ensure_future(watch.ask_once(application))
+    await asyncio.sleep(0)  # so that it is asked for by both
+    watch.unwatch(application)
+    await asyncio.wait_for(asking, 10)
 
 
 def test_without_any_endpoint_the_error_says_what_to_set(make_server, tmp_path):
