@@ -34,6 +34,12 @@ HEADER = 2
 TURN = 0.005
 """Seconds that all floods together have, until others on the event loop have their turn."""
 
+FLUSH = 0.5
+"""Seconds that a flush may take: what a dead kernel leaves behind is read in less, a flood that goes on never ends."""
+
+FLUSH_UNREAD = 1000
+"""Messages that a flush drops where nobody takes them: as many as ZeroMQ has of a socket by itself."""
+
 
 def tells_state(message: list[bytes]) -> bool:
     """Return whether a message is one that begins or ends those of a cell."""
@@ -68,14 +74,18 @@ class PacedStream(ZMQStream):
         super().on_recv(self._take if self._taker else callback, copy)
 
     def flush(self, flag: int = zmq.POLLIN | zmq.POLLOUT, limit: int | None = None) -> int:
-        """Have what is there taken, and sent, now."""
+        """Have what is there taken, and sent, now.
+
+        It ends after a while, also where the kernel publishes faster than messages are taken: the event loop is not
+        the flood's. What is left then is taken as usual.
+        """
         if self._taker is None or not flag & zmq.POLLIN:
-            return super().flush(flag, limit)
+            return super().flush(flag, limit or FLUSH_UNREAD)
         # Not by ZMQStream's own, which drops what it reads once nobody is registered: while a flood gathers, nobody is.
-        taken, _ = self._take_gathered(float("inf"), limit)
+        taken, _ = self._take_gathered(FLUSH, limit)
         if self._taker is not None and not self.closed():
             self._listen()
-            taken += super().flush(flag & zmq.POLLOUT)
+            taken += super().flush(flag & zmq.POLLOUT, FLUSH_UNREAD)
         return taken
 
     def close(self, linger: int | None = None) -> None:

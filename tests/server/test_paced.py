@@ -2,6 +2,10 @@
 
 import asyncio
 import itertools
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 import zmq
@@ -12,6 +16,18 @@ from elyra_server import paced
 from elyra_server.paced import PacedStream
 
 LIMIT = 30.0
+
+ENDLESS = """
+import sys, zmq
+from jupyter_client.session import Session
+
+session = Session(key=b"key")
+socket = zmq.Context().socket(zmq.PUB)
+print(socket.bind_to_random_port("tcp://127.0.0.1"), flush=True)
+message = [b"kernel.stdout", *session.serialize(session.msg("stream", {"text": "on and on"}))]
+while True:
+    socket.send_multipart(message)
+"""
 
 
 class Flood:
@@ -154,6 +170,34 @@ def test_a_flush_takes_all_that_is_there_at_once(run, gathering):
         assert flood.taken == list(range(count + some))
         flood.publish([count + some])
         await flood.until(lambda: flood.taken[-1] == count + some)
+
+    run(test)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_flush_ends_though_the_kernel_publishes_on_and_on(run, taken):
+    """As before a client is told of a restart: the kernel that it is to end still runs, and nobody else is served."""
+
+    async def test(flood):
+        kernel = subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True)
+        rescue = threading.Timer(LIMIT / 2, kernel.kill)
+        rescue.start()
+        try:
+            flood.stream.socket.set_hwm(1000)  # as ZeroMQ has it by itself
+            flood.stream.socket.connect(f"tcp://127.0.0.1:{int(kernel.stdout.readline())}")
+            flood.stream.on_recv(lambda message: [flood.session.unpack(message[3]) for _ in range(20)])
+            assert await asyncio.to_thread(flood.stream.socket.poll, int(1000 * LIMIT), zmq.POLLIN)
+            if not taken:
+                flood.stream.on_recv(None)
+            begin = time.monotonic()
+            assert flood.stream.flush() > 0
+            assert time.monotonic() - begin < LIMIT / 3
+            flood.stream.on_recv(lambda message: flood.changed.set())
+            await asyncio.wait_for(flood.changed.wait(), LIMIT)
+        finally:
+            rescue.cancel()
+            kernel.kill()
+            kernel.communicate()
 
     run(test)
 
