@@ -17,7 +17,9 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from tornado import web
 from traitlets import default
 
+from elyra_server.buffering import Outlet
 from elyra_server.cells import PATIENCE, UNANSWERED, CellWatch
+from elyra_server.settings import Settings
 
 # As they stand in a message's JSON: what a cell quotes of it has backslashes there.
 SHUTDOWN = re.compile(r'"msg_type"\s*:\s*"shutdown_request"')
@@ -35,6 +37,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     _reconnecting: asyncio.Task[None] | None = None
     _address: tuple[Any, ...] = ()
     _cells: CellWatch | None = None
+    _outlet: Outlet | None = None
     _base: ClassVar[Any] = ZMQChannelsWebsocketConnection  # without types of its own
 
     @default("limit_rate")
@@ -66,7 +69,11 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
         self.websocket_handler.set_nodelay(True)
         self._address = self._kernel_address()
         self._cells = CellWatch(self.session.unpack)
+        self._outlet = self._open_outlet()
+        missed = self.multi_kernel_manager.claim_buffer(self.kernel_id, self.session_key)
         result = super().connect()
+        if missed:
+            self._outlet.begin(missed)
         self.multi_kernel_manager.add_restart_callback(self.kernel_id, self.on_kernel_back, "restarted")
         self.multi_kernel_manager.add_restart_callback(self.kernel_id, self.on_interrupt, "interrupted")
         return result
@@ -78,7 +85,16 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
         if self.kernel_id in self.multi_kernel_manager:
             self.multi_kernel_manager.remove_restart_callback(self.kernel_id, self.on_kernel_back, "restarted")
             self.multi_kernel_manager.remove_restart_callback(self.kernel_id, self.on_interrupt, "interrupted")
-        return self._base.disconnect(self)
+        result = self._base.disconnect(self)
+        waiting = self._outlet.close() if self._outlet is not None else None
+        if waiting:
+            self.multi_kernel_manager.keep_buffer(self.kernel_id, self.session_key, waiting)
+        return result
+
+    def _open_outlet(self) -> Outlet:
+        handler: Any = self.websocket_handler
+        limit = Settings(parent=self).output_buffer
+        return Outlet(handler, self._deliver, self._tell, limit, self.log)
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:
         """Pass a client's message on, or hold it while the kernel restarts."""
@@ -88,13 +104,38 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
             self._held.append(incoming_msg)
 
     def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
-        """Pass a kernel's message on."""
-        if getattr(stream, "channel", stream) == "iopub":
-            if self._heard is not None:
-                self._heard.set()
-            if self._cells is not None:
-                self._cells.see(self.session.feed_identities(outgoing_msg)[1])
-        super().handle_outgoing_message(stream, outgoing_msg)
+        """Pass a kernel's message on, or let it wait while its client does not read."""
+        channel = getattr(stream, "channel", stream)
+        if self._heard is not None and channel == "iopub":
+            self._heard.set()
+        outlet = self._outlet
+        if outlet is not None and outlet.behind:
+            outlet.put(channel, outgoing_msg)
+            return
+        self._deliver(stream, outgoing_msg)
+        if outlet is not None and outlet.clogged:
+            self.log.info("A client of kernel %s does not read as fast as it prints: output waits.", self.kernel_id)
+            outlet.begin()
+
+    def _deliver(self, stream: Any, message: list[Any]) -> None:
+        if self._cells is not None and getattr(stream, "channel", stream) == "iopub":
+            self._cells.see(self.session.feed_identities(message)[1])
+        super().handle_outgoing_message(stream, message)
+
+    def _tell(self, text: str, parent: bytes) -> None:
+        self._base.write_stderr(self, text, self.session.unpack(parent) if parent else {})
+
+    def _send_status_message(self, status: str) -> None:
+        iopub = self.channels.get("iopub")
+        if self._outlet is None or iopub is None or iopub.closed():
+            self._base._send_status_message(self, status)
+            return
+        # Behind what the kernel said before, also where that has to wait.
+        if not self._outlet.behind:
+            self._outlet.begin()
+        iopub.flush()
+        message = self.session.msg("status", {"execution_state": status})
+        self._outlet.put("iopub", self.session.serialize(message))
 
     def on_kernel_restarted(self) -> None:
         """Tell the client that the kernel restarts, and hold what it sends from now on."""
@@ -107,7 +148,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     def on_restart_failed(self) -> None:
         """Tell the client that the kernel is dead."""
         self._held = None
-        self._base._send_status_message(self, "dead")
+        self._send_status_message("dead")
 
     def on_interrupt(self) -> None:
         """Tell the client, after a while, if its cell does not answer this interrupt."""
@@ -115,7 +156,9 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
             asyncio.get_running_loop().call_later(PATIENCE, self._tell_unanswered, self._cells.parent)
 
     def _tell_unanswered(self, cell: dict[str, Any]) -> None:
-        if self._cells is not None and self._cells.parent is cell:
+        # Of a client that is behind it is not known what it will have seen.
+        behind = self._outlet is not None and self._outlet.behind
+        if self._cells is not None and self._cells.parent is cell and not behind:
             self._base.write_stderr(self, UNANSWERED, cell)
 
     def on_kernel_back(self) -> None:

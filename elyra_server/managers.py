@@ -16,6 +16,7 @@ from jupyter_client.jsonutil import json_default
 from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelManager, SeedingMappingKernelManager
 from traitlets import Type, default
 
+from elyra_server.buffering import Backlog
 from elyra_server.environment import check_kernel_id, launch_environment
 from elyra_server.errors import (
     ElyraError,
@@ -349,6 +350,24 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         """Note that one is not connected any more."""
         super().notify_disconnect(kernel_id)
         self._rewrite(kernel_id)
+
+    def start_buffering(self, kernel_id: str, session_key: str, channels: dict[str, Any]) -> None:
+        """Keep a kernel's messages for a client that went, as many as there is room for."""
+        super().start_buffering(kernel_id, session_key, channels)
+        self.keep_buffer(kernel_id, session_key, Backlog(Settings(parent=self).output_buffer))
+
+    def keep_buffer(self, kernel_id: str, session_key: str, backlog: Backlog) -> None:
+        """Keep these messages for a session, if its kernel's are kept, and add what comes to them."""
+        if kernel_id in self._kernel_buffers and self._kernel_buffers[kernel_id]["session_key"] == session_key:
+            self._kernel_buffers[kernel_id]["buffer"] = backlog
+
+    def claim_buffer(self, kernel_id: str, session_key: str) -> Backlog | None:
+        """Return what was kept for a session, which sends it itself, rather than Jupyter all at once."""
+        if kernel_id not in self._kernel_buffers or self._kernel_buffers[kernel_id]["session_key"] != session_key:
+            return None
+        backlog: Backlog = self._kernel_buffers[kernel_id]["buffer"]
+        self._kernel_buffers[kernel_id]["buffer"] = []
+        return backlog
 
     def _rewrite(self, kernel_id: str) -> None:
         kernel: Any = self._kernels.get(kernel_id)

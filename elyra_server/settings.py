@@ -161,6 +161,12 @@ class Settings(Configurable):
     max_port_range_retries = _integer(
         "ELYRA_MAX_PORT_RANGE_RETRIES", 5, "How many ports of a port_range a launcher tries for each channel."
     )
+    output_buffer = _integer(
+        "ELYRA_OUTPUT_BUFFER",
+        32 * 1024 * 1024,
+        "Bytes of a kernel's messages that wait, in memory, for a client that is away or does not read as fast as they "
+        "come; beyond that the oldest output is dropped, and the client told how much.",
+    )
 
     yarn_endpoint = _text(
         "ELYRA_YARN_ENDPOINT",

@@ -171,8 +171,8 @@ class Server:
         assert self.rest("DELETE", f"/api/kernels/{kernel_id}")[0] == 204
         return time.monotonic() - began
 
-    def socket(self, kernel_id: str) -> Socket:
-        return Socket(self, kernel_id)
+    def socket(self, kernel_id: str, session_id: str = "") -> Socket:
+        return Socket(self, kernel_id, session_id)
 
     def await_text(self, text: str, timeout: float = 20) -> None:
         until(lambda: text in self.text(), f"{text!r} in the server's log", timeout)
@@ -215,8 +215,9 @@ class Server:
 class Socket:
     """A websocket to a kernel."""
 
-    def __init__(self, server: Server, kernel_id: str) -> None:
-        url = f"ws://127.0.0.1:{server.port}/api/kernels/{kernel_id}/channels?session_id={uuid.uuid4().hex}"
+    def __init__(self, server: Server, kernel_id: str, session_id: str = "") -> None:
+        session_id = session_id or uuid.uuid4().hex
+        url = f"ws://127.0.0.1:{server.port}/api/kernels/{kernel_id}/channels?session_id={session_id}"
         self.connection = websocket.create_connection(url, timeout=30)
         self.states: list[str] = []
 
