@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import secrets
 import socket
@@ -46,6 +47,7 @@ LAUNCHER_PATH = "ELYRA_LAUNCHER_PATH"
 IMPERSONATION = "ELYRA_IMPERSONATION_ENABLED"
 PYTHON = "PYSPARK_PYTHON"
 CONNECTION_FILE_MODE = "ELYRA_CONNECTION_FILE_MODE"
+ANY_PYTHON = re.compile(r"python(3(\.[0-9]+)?)?\Z")
 
 LINK_CHECKS = (0.3, 2.0, 8.0, 30.0)
 """When, after a link was lost, the host is asked whether the launcher is still there."""
@@ -266,10 +268,13 @@ class DistributedProcessProxy(RemoteProcessProxy):
         place = self.kernel_manager.kernel_spec.resource_dir or ""
         packed = await in_thread(pack, place)
         address = await self._response_address(connection)
-        words = fill(kernel_cmd, {"response_address": address})
+        words = self._own_python(fill(kernel_cmd, {"response_address": address}))
         own_env = self._environment(env)
         names = [(place, f"{PLACE}/{KERNELSPEC}")] if place else []
-        files = [*names, (str(self.kernel_manager.connection_file), f"{PLACE}/{self._connection_file}")]
+        connection_file = str(self.kernel_manager.connection_file)
+        # In arguments jupyter_client has it without symbolic links.
+        written = dict.fromkeys([connection_file, await in_thread(os.path.realpath, connection_file)])
+        files = [*names, *((each, f"{PLACE}/{self._connection_file}") for each in written)]
         order = {
             "kernel_id": self.kernel_id,
             "argv": [_moved(word, files) for word in words],
@@ -289,6 +294,11 @@ class DistributedProcessProxy(RemoteProcessProxy):
             await starting
         finally:
             starting.cancel()
+
+    def _own_python(self, words: list[str]) -> list[str]:
+        """Return a command with the host's Python where the kernelspec wants any: jupyter_client names the server's."""
+        first = self.kernel_manager.kernel_spec.argv[0]
+        return [first, *words[1:]] if ANY_PYTHON.match(first) else words
 
     async def _response_address(self, connection: Connection) -> str:
         """Return where the launcher calls, as seen from its host."""

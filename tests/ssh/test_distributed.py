@@ -192,3 +192,15 @@ def test_a_tmp_where_nothing_can_be_executed_is_no_obstacle(start, w1):
         until(lambda: not list(home.glob("elyra-landing-*")))
     finally:
         w1.run("mount", "-o", "remount,exec", "/tmp")
+
+
+def test_any_python_is_that_of_the_host(server, w1):
+    """jupyter_client makes the server's own of it."""
+
+    def change(spec):
+        spec["argv"] = ["python3", "-c", "import sys; sys.exit('It is ' + sys.executable)", "{connection_file}"]
+        spec["env"]["PATH"] = "/usr/bin:/bin"
+
+    server.add("any", change=change, remote_hosts="w1")
+    error, _ = server.fail("any")
+    assert "It is /usr/bin/python3" in error.message

@@ -158,7 +158,10 @@ def test_a_way_to_the_host_that_takes_long(hosts, tmp_path, w1):
 
 
 def test_the_connection_file_can_be_fetched_by_ssh(hosts, tmp_path, w1, w2):
-    with Front(tmp_path, hosts, ELYRA_CONNECTION_FILE_MODE="pull") as server:
+    linked = tmp_path / "linked"
+    linked.symlink_to(tmp_path)
+    own = {"ELYRA_CONNECTION_FILE_MODE": "pull", "JUPYTER_RUNTIME_DIR": str(linked / "runtime")}
+    with Front(tmp_path, hosts, **own) as server:
         server.add("plain", remote_hosts="w1")
         server.add("tunnel", remote_hosts="w2", enable_tunneling=True)
         for name in ("plain", "tunnel"):
