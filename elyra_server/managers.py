@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -465,8 +466,18 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         environ = launch_environment(client, inherited)
         await super().start_kernel(*args, kernel_id=kernel_id, env=environ, **kwargs)
         kernel: Any = self.get_kernel(kernel_id)
+        kernel.add_restart_callback(functools.partial(self._renew_activity, kernel_id), "restarted")
         kernel.watch_readiness()
         return kernel_id
+
+    def _renew_activity(self, kernel_id: str) -> None:
+        """Watch the activity of a kernel that was started again, whoever wanted that, where it is now."""
+        kernel: Any = self._kernels.get(kernel_id)
+        if kernel is None:
+            return
+        if self._get_changed_ports(kernel_id) is not None or getattr(kernel, "_activity_stream", None) is None:
+            self.stop_watching_activity(kernel_id)
+            self.start_watching_activity(kernel_id)
 
     async def restart_kernel(self, kernel_id: str, now: bool = False) -> None:
         """Restart a kernel; return when the new one answers.
@@ -482,9 +493,6 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
             raise ServerEndingError(ENDING)
         try:
             await self.pinned_superclass._async_restart_kernel(self, kernel_id, now=now)
-            if self._get_changed_ports(kernel_id) is not None or getattr(kernel, "_activity_stream", None) is None:
-                self.stop_watching_activity(kernel_id)
-                self.start_watching_activity(kernel_id)
             if not await kernel.is_ready():
                 raise LaunchError(await self._silence(kernel))
         except LinkError:

@@ -23,6 +23,7 @@ class RemoteKernelRestarter(AsyncIOLoopKernelRestarter):
 
     callbacks = Dict()
     _task: asyncio.Task[None] | None = None
+    _restarting = False
     _crashes = 0
     _last_crash = 0.0
 
@@ -41,7 +42,7 @@ class RemoteKernelRestarter(AsyncIOLoopKernelRestarter):
         """Stop watching; a restart that this restarter makes itself goes on."""
         super().stop()
         task, self._task = self._task, None
-        if task is not None and task is not asyncio.current_task():
+        if task is not None and task is not asyncio.current_task() and not self._restarting:
             task.cancel()
 
     def fire(self, event: str) -> None:
@@ -67,12 +68,15 @@ class RemoteKernelRestarter(AsyncIOLoopKernelRestarter):
         )
         # A kernel that never answered may have died of its ports.
         newports = getattr(manager, "execution_state", None) == "starting" and self._crashes > 1
+        self._restarting = True
         try:
             await manager.restart_kernel(now=True, newports=newports)
         except (ElyraError, OSError, RuntimeError, ValueError) as error:
             # Those who watch it were told by the manager; the reason says here what came first.
             manager.reason = f"{end.reason} It could not be restarted: {error}"
             self.log.warning("Kernel %s is dead: %s", manager.kernel_id, manager.reason)
+        finally:
+            self._restarting = False
 
     def _too_many_crashes(self) -> bool:
         now = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from server_harness import FLAGS, ROOT
+from waiting import until
 
 EXAMPLES = ROOT / "docs" / "examples"
 ENVIRONMENT = Path(sys.prefix)
@@ -40,6 +41,20 @@ def test_a_kernel_that_reports_itself_is_launched_anew_when_it_restarts(server) 
     socket.run("simulation['step'] = 43")
     assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
     assert socket.run("print(simulation['step'])") == "42\n"
+    socket.close()
+    server.delete(kernel_id)
+
+
+def test_what_a_kernel_does_after_a_restart_at_other_ports_is_seen(server) -> None:
+    """Nobody asked the server for this one."""
+    server.spec("example", [sys.executable, str(EXAMPLES / "report_itself" / "kernel.py"), *FLAGS])
+    kernel_id = server.start("example")
+    socket = server.socket(kernel_id)
+    socket.send_message("shutdown_request", {"restart": True}, "control")
+    socket.await_state("restarting")
+    assert socket.run("print(simulation['step'])") == "42\n"
+    socket.send("import time; time.sleep(60)")
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy")
     socket.close()
     server.delete(kernel_id)
 
