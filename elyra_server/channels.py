@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import struct
 from typing import Any, ClassVar
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -20,6 +21,11 @@ from traitlets import default
 from elyra_server.buffering import Outlet
 from elyra_server.cells import PATIENCE, UNANSWERED, CellWatch
 from elyra_server.settings import Settings
+
+V1 = "v1.kernel.websocket.jupyter.org"
+
+UNSUPPORTED_DATA = 1003
+"""How a websocket ends whose client sends what cannot be read (RFC 6455, 7.4.1)."""
 
 # As they stand in a message's JSON: what a cell quotes of it has backslashes there.
 SHUTDOWN = re.compile(r'"msg_type"\s*:\s*"shutdown_request"')
@@ -38,6 +44,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     _address: tuple[Any, ...] = ()
     _cells: CellWatch | None = None
     _outlet: Outlet | None = None
+    _connected = False
     _base: ClassVar[Any] = ZMQChannelsWebsocketConnection  # without types of its own
 
     @default("limit_rate")
@@ -70,6 +77,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
         self._address = self._kernel_address()
         self._cells = CellWatch(self.session.unpack)
         self._outlet = self._open_outlet()
+        self._connected = True
         missed = self.multi_kernel_manager.claim_buffer(self.kernel_id, self.session_key)
         result = super().connect()
         if missed:
@@ -80,6 +88,9 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
 
     def disconnect(self) -> Any:
         """Close the connection."""
+        if not self._connected:
+            self._withdraw()
+            return None
         if self._reconnecting is not None:
             self._reconnecting.cancel()
         if self.kernel_id in self.multi_kernel_manager:
@@ -91,6 +102,22 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
             self.multi_kernel_manager.keep_buffer(self.kernel_id, self.session_key, waiting)
         return result
 
+    def _withdraw(self) -> None:
+        """Let go of what a client had that went while its kernel was waited for: it was never counted as connected."""
+        self.log.info("A client of kernel %s went while it waited for the kernel to answer.", self.kernel_id)
+        if self._open_sessions.get(self.session_key) is self.websocket_handler:
+            self._open_sessions.pop(self.session_key)
+        channel, self.kernel_info_channel = self.kernel_info_channel, None
+        if channel is None or channel.closed():
+            return
+        channel.close()
+        # Others may wait for the same answer, which does not come any more: the next one asks again.
+        future = self._kernel_info_future
+        if not future.done():
+            future.set_result({})
+        if getattr(self.kernel_manager, "_kernel_info_future", None) is future:
+            del self.kernel_manager._kernel_info_future
+
     def _open_outlet(self) -> Outlet:
         handler: Any = self.websocket_handler
         limit = Settings(parent=self).output_buffer
@@ -98,6 +125,10 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:
         """Pass a client's message on, or hold it while the kernel restarts."""
+        if isinstance(incoming_msg, bytes) and not is_frame(incoming_msg, self.subprotocol == V1):
+            self.log.warning("A client of kernel %s sent what is no message; it is disconnected.", self.kernel_id)
+            self.websocket_handler.close(UNSUPPORTED_DATA, "This is no message of the Jupyter protocol.")
+            return
         if self._held is None:
             self._pass_on(incoming_msg)
         elif len(self._held) < MAX_HELD:
@@ -213,6 +244,28 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     def _kernel_address(self) -> tuple[Any, ...]:
         manager = self.kernel_manager
         return (manager.ip, *manager.ports, manager.session.key)
+
+
+def is_frame(message: bytes, is_v1: bool) -> bool:
+    """Return whether a client's binary message can be taken apart: it has the offsets that it says it has, in order.
+
+    Of others Jupyter would make as many parts as they ask for, each as long as they ask for.
+
+    Parameters
+    ----------
+    message : bytes
+        What came through the websocket.
+    is_v1 : bool
+        Whether in the protocol ``v1.kernel.websocket.jupyter.org``; otherwise in Jupyter's first one.
+    """
+    width, order, letter, least = (8, "<", "Q", 2) if is_v1 else (4, ">", "I", 1)
+    if len(message) < width:
+        return False
+    (count,) = struct.unpack_from(f"{order}{letter}", message)
+    if not least <= count < len(message) // width:
+        return False
+    offsets = struct.unpack_from(f"{order}{count}{letter}", message, width)
+    return all(one <= another for one, another in itertools.pairwise(offsets))
 
 
 def asks_for_restart(message: str | bytes) -> bool:
