@@ -117,7 +117,19 @@ def check_kernel_id(kernel_id: object, origin: str = "KERNEL_ID") -> str:
     raise InvalidRequestError(f"{origin}={str(kernel_id)[:60]!r} is not a UUID of version 4, such as {uuid.uuid4()}.")
 
 
-def launch_environment(client: Mapping[str, str], inherited: Iterable[str] = ()) -> dict[str, str]:
+class LaunchEnvironment(dict[str, str]):
+    """The environment of a launch.
+
+    Attributes
+    ----------
+    client : frozenset of str
+        Names of the variables in it that a client sent.
+    """
+
+    client: frozenset[str] = frozenset()
+
+
+def launch_environment(client: Mapping[str, str], inherited: Iterable[str] = ()) -> LaunchEnvironment:
     """Return the environment of a launch, before the kernelspec adds to it.
 
     Parameters
@@ -128,12 +140,13 @@ def launch_environment(client: Mapping[str, str], inherited: Iterable[str] = ())
         Names of the server's variables that the operator passes on.
     """
     names = BASE_VARIABLES.union(inherited)
-    result = {
-        name: value
+    result = LaunchEnvironment(
+        (name, value)
         for name, value in os.environ.items()
         if (name in names or name.startswith(BASE_PREFIXES)) and name != "KG_AUTH_TOKEN"
-    }
+    )
     result.update(client)
+    result.client = frozenset(client)
     return result
 
 

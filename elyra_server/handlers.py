@@ -96,7 +96,7 @@ class LaunchMixin(TokenAuthorizationMixin, CORSMixin, ElyraErrorsMixin):
 
     def client_environment(self: Any, model: dict[str, Any]) -> dict[str, str]:
         """Return the variables of a request that reach its launch."""
-        allowed = [*self.settings["kg_personality"].env_whitelist, *Settings(config=self.config).client_envs]
+        allowed = [*self.settings["kg_personality"].env_whitelist, *Settings(parent=self.kernel_manager).client_envs]
         env = model.get("env")
         return check_client_environment({} if env is None else env, allowed)
 

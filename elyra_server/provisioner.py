@@ -75,11 +75,13 @@ class ProcessProxyProvisioner(LocalProvisioner):
         config = stanza_of(self.kernel_spec).config
         found = await in_thread(proxy_class, self.kernel_spec)
         self._remote = callable(getattr(found, "confirm_remote_startup", None))
-        environ = kwargs.pop("env", None)
-        environ = dict(environ) if environ is not None else self._own_environment()
+        given = kwargs.pop("env", None)
+        environ = dict(given) if given is not None else self._own_environment()
         # What clients say is not put into the kernelspec's env by substitution: a launch script
         # evaluates some of that as shell code, and there it expands these variables itself.
-        client = {name: environ.pop(name) for name in list(environ) if name.startswith(KERNEL_PREFIX)}
+        sent = getattr(given, "client", ())
+        names = [name for name in environ if name in sent or name.startswith(KERNEL_PREFIX)]
+        client = {name: environ.pop(name) for name in names}
         if self.settings.impersonation_enabled:
             check_options(client)
             if not client.get("KERNEL_USERNAME"):
@@ -94,8 +96,6 @@ class ProcessProxyProvisioner(LocalProvisioner):
         else:
             kwargs = await super().pre_launch(env=environ, **kwargs)
         kwargs["env"] = self._complete({**client, **kwargs["env"]})
-        if not getattr(found, "runs_by_login", False):
-            check_principal(self.settings, config, kwargs["env"])
         self._proxy_class = found
         return kwargs
 
@@ -137,9 +137,11 @@ class ProcessProxyProvisioner(LocalProvisioner):
         if self._remote:
             # What is left of a kernel that died, or is not restarted in place; also if this launch is given up.
             await asyncio.shield(asyncio.ensure_future(self._release(now=True)))
-        if self.process_proxy is None:
-            self.process_proxy = await in_thread(self._proxy_class, self.parent)
         try:
+            if not getattr(self._proxy_class, "runs_by_login", False):
+                check_principal(self.settings, stanza_of(self.kernel_spec).config, kwargs["env"])
+            if self.process_proxy is None:
+                self.process_proxy = await in_thread(self._proxy_class, self.parent)
             if self._remote:
                 cmd = self._equip(cmd, kwargs["env"])
             await self._launch_process(cmd, self._scrub_kwargs(kwargs))
@@ -149,9 +151,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
                 info = dict(self.connection_info)
         except BaseException as error:  # also a launch that was cancelled leaves nothing
             await self._release(now=True)
-            if not self._remote:
-                manager: Any = self.parent
-                manager.cleanup_connection_file()
+            await self._forget_file_and_ports()
             if isinstance(error, (ElyraError, asyncio.CancelledError)) or not isinstance(error, Exception):
                 raise
             raise LaunchError(f"{self._proxy_class.__name__}: {error}") from error
@@ -292,10 +292,16 @@ class ProcessProxyProvisioner(LocalProvisioner):
             return
         await Service.instance().call(self._release(now=False))
         self._managed = False
+        await self._forget_file_and_ports()
+
+    async def _forget_file_and_ports(self) -> None:
+        """Let go of the connection file, and of the ports that a local kernel was given."""
         manager: Any = self.parent
         Guardian.instance().release_file(manager.connection_file)
         if not self._remote:
-            await super().cleanup(restart=restart)
+            manager.cleanup_connection_file()
+            await super().cleanup()
+            self.ports_cached = False
 
     async def get_provisioner_info(self) -> dict[str, Any]:
         """Return what a server that adopts this kernel has to know."""

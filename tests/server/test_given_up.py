@@ -1,14 +1,17 @@
-"""Launches whose clients go away at the very moment at which they succeed."""
+"""Launches whose clients go away at the very moment at which they succeed, and those that fail: nothing is kept."""
 
 import asyncio
 import sys
 import threading
 
 import pytest
+from jupyter_client.provisioning.local_provisioner import LocalPortCache
 from server_harness import descendants_with, environment, write_spec
 from traitlets.config import LoggingConfigurable
 from waiting import until
 
+from elyra_server.errors import LaunchError
+from elyra_server.guardian import Guardian
 from elyra_server.kernelspecs import RemoteKernelSpecManager
 from elyra_server.managers import RemoteKernelManager, RemoteMappingKernelManager
 from elyra_server.processproxies import processproxy
@@ -107,3 +110,17 @@ async def test_a_kernel_that_is_started_in_a_thread_is_ended(kernels, monkeypatc
 
     monkeypatch.setattr(processproxy, "launch_kernel", start_late)
     await client.starts(kernels, "local")
+
+
+async def test_launches_that_fail_keep_nothing(kernels, tmp_path):
+    """Neither ports nor notes of files."""
+    write_spec(tmp_path / "data", "launcher", ["/bin/sh", "-c", "exit 3", "{connection_file}", "{response_address}"])
+    write_spec(tmp_path / "data", "local", ["/no/such/kernel", "{connection_file}"], process_proxy={})
+    ports, notes = LocalPortCache.instance().currently_used_ports, Guardian.instance()._guarded
+    kept = []
+    for _ in range(3):  # after the first one the server has files of its own
+        for name in ("launcher", "local"):
+            with pytest.raises(LaunchError):
+                await kernels.start_kernel(kernel_name=name)
+        kept.append((len(ports), len(notes)))
+    assert kept == 3 * kept[:1]

@@ -1,11 +1,15 @@
 """Kernels through REST and websocket, with the real launcher and a real ipykernel."""
 
 import json
+import os
 import signal
+import socket as sockets
+import struct
 import sys
 import threading
 import time
 import uuid
+from contextlib import closing
 
 import pytest
 import websocket
@@ -126,12 +130,12 @@ def test_quit_leaves_the_kernel_dead_with_its_reason_and_a_restart_revives_it(se
 @pytest.mark.parametrize("name", ["python_launcher", "python3"])
 def test_a_kernel_is_idle_once_it_is_ready_though_no_client_is_there(server, name):
     kernel_id = server.start(name)
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "its idleness", 20)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "its idleness", limit=20)
     assert server.rest("POST", f"/api/kernels/{kernel_id}/restart")[0] == 200
     assert server.kernel(kernel_id)["execution_state"] == "idle"
     socket = server.socket(kernel_id)
     socket.send("import time; time.sleep(60)")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", "its work", 20)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", "its work", limit=20)
     time.sleep(1)
     assert server.kernel(kernel_id)["execution_state"] == "busy"
     socket.close()
@@ -139,11 +143,11 @@ def test_a_kernel_is_idle_once_it_is_ready_though_no_client_is_there(server, nam
 
 def test_a_kernel_that_was_killed_is_idle_again_after_its_restart(server):
     kernel_id = server.start("python_launcher")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "its idleness", 20)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "its idleness", limit=20)
     (launcher,) = server.launchers()
     launcher.children()[0].kill()
     server.await_text("It is restarted (1/5)")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "its idleness", 20)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "its idleness", limit=20)
 
 
 @pytest.mark.parametrize("channel", ["control", "shell"])
@@ -311,7 +315,7 @@ def test_a_launch_is_given_up_when_the_server_ends(server):
     answers = []
     launch = threading.Thread(target=lambda: answers.append(server.rest("POST", "/api/kernels", {"name": "never"})))
     launch.start()
-    until(lambda: any(server.base.glob("runtime/kernel-*")), "the launcher's connection file", 20)
+    until(lambda: any(server.base.glob("runtime/kernel-*")), "the launcher's connection file", limit=20)
     assert server.stop() == 0
     launch.join()
     status, answer = answers[0]
@@ -393,17 +397,92 @@ def test_a_delete_ends_a_restart_that_takes_too_long(server, tmp_path):
     kernel_id = server.start("hangs")
     socket = server.socket(kernel_id)
     socket.send("quit()")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", 20)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", limit=20)
     socket.close()
     mark.touch()
     answers = []
     restart = threading.Thread(target=lambda: answers.append(server.rest("POST", f"/api/kernels/{kernel_id}/restart")))
     restart.start()
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "restarting", 20)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "restarting", limit=20)
     assert server.rest("DELETE", f"/api/kernels/{kernel_id}")[0] == 204
     restart.join()
     assert answers[0][0] == 500 and "shut down while it restarted" in answers[0][1]["message"]
     until(lambda: not any("sleep 600" in each for each in server.leftovers()), limit=10)
+
+
+def test_the_reason_of_a_crash_stays_where_its_restart_fails(server, tmp_path):
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\nexec "$@"\n')
+    program.chmod(0o755)
+    command = [str(program), sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    server.spec("breaks", command, process_proxy={})
+    kernel_id = server.start("breaks")
+    with closing(server.socket(kernel_id)) as socket:
+        kernel = int(socket.run("import os; print(os.getpid())"))
+        program.unlink()
+        os.kill(kernel, signal.SIGKILL)
+        until(lambda: "SIGKILL" in server.kernel(kernel_id).get("reason", ""))
+    reason = server.kernel(kernel_id)["reason"]
+    assert reason.startswith("The kernel's process was ended by SIGKILL.")
+    assert f"It could not be restarted: The kernel {program} could not be started" in reason
+
+
+@pytest.mark.parametrize(
+    ("protocol", "frame"),
+    [
+        ("v1.kernel.websocket.jupyter.org", (2**40).to_bytes(8, "little")),
+        ("v1.kernel.websocket.jupyter.org", b"\1\2\3"),
+        ("v1.kernel.websocket.jupyter.org", struct.pack("<201Q", 200, *[0, 1608] * 100)),
+        ("", struct.pack(">i", 2**31 - 1)),
+        ("", struct.pack(">5I", 4, 20, 0, 20, 0)),
+        ("", b""),
+    ],
+)
+def test_a_frame_that_is_no_message_ends_its_websocketalone(server, protocol, frame):
+    kernel_id = server.start("python_launcher")
+    with closing(server.socket(kernel_id)) as other:
+        url = f"ws://127.0.0.1:{server.port}/api/kernels/{kernel_id}/channels"
+        bad = websocket.create_connection(url, timeout=30, subprotocols=[protocol] if protocol else None)
+        bad.send_binary(frame)
+        with pytest.raises(websocket.WebSocketConnectionClosedException):
+            while bad.connected:
+                if bad.recv_data()[0] == websocket.ABNF.OPCODE_CLOSE:
+                    bad.shutdown()
+                    raise websocket.WebSocketConnectionClosedException
+        assert other.run("print(6 * 7)") == "42\n"
+    server.delete(kernel_id)
+
+
+def test_a_client_that_goes_before_its_kernel_answers_was_never_there(server):
+    server.spec("silent", [sys.executable, "-c", "import time; time.sleep(600)", "{connection_file}"], process_proxy={})
+    kernel_id = server.start("silent")
+    key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+    head = f"GET /api/kernels/{kernel_id}/channels HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade"
+    with sockets.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(f"{head}\r\n{key}\r\n\r\n".encode())
+        server.await_text("No session ID specified")
+    server.await_text(f"A client of kernel {kernel_id} went")
+    assert server.kernel(kernel_id)["connections"] == 0
+    server.delete(kernel_id)
+
+
+def test_what_a_client_sends_is_not_put_into_the_kernelspec_s_variables(server):
+    options = "--queue ${ALLOWED_BY_OPERATOR}"
+    server.spec("options", env={"SPARK_OPTS": options})
+    kernel_id = server.start("options", ALLOWED_BY_OPERATOR="default --files /etc/shadow")
+    with closing(server.socket(kernel_id)) as socket:
+        seen = socket.run("import os; print(os.environ['SPARK_OPTS'], os.environ['ALLOWED_BY_OPERATOR'], sep='|')")
+    assert seen == f"{options}|default --files /etc/shadow\n"
+    server.delete(kernel_id)
+
+
+def test_a_client_s_variables_may_be_named_by_an_option(make_server):
+    server = make_server("--Settings.client_envs=['MINE']")
+    server.spec("python_launcher")
+    kernel_id = server.start("python_launcher", MINE="yes", ALLOWED_BY_OPERATOR="no")
+    with closing(server.socket(kernel_id)) as socket:
+        names = "'MINE', 'ALLOWED_BY_OPERATOR'"
+        assert socket.run(f"import os; print([os.environ.get(name) for name in ({names})])") == "['yes', None]\n"
 
 
 def test_a_cell_may_print_a_lot(server):
@@ -412,11 +491,11 @@ def test_a_cell_may_print_a_lot(server):
     socket.close()
 
 
-def test_a_websocket_to_a_dead_kernel_is_told_the_reason(server):
+def test_a_websocketto_a_dead_kernel_is_told_the_reason(server):
     kernel_id = server.start("python_launcher")
     socket = server.socket(kernel_id)
     socket.send("quit()")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", 20)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", limit=20)
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
         server.socket(kernel_id)
     assert refused.value.status_code == 410
@@ -455,7 +534,7 @@ def test_the_list_says_of_each_kernel_what_is_said_of_it_alone(server):
     socket.run("1")
     assert check()[0] != before[0]
     server.launchers()[0].kill()
-    until(lambda: "dead" in {server.kernel(kernel_id)["execution_state"] for kernel_id in ids}, "the death", 10)
+    until(lambda: "dead" in {server.kernel(kernel_id)["execution_state"] for kernel_id in ids}, "the death", limit=10)
     assert [kernel["reason"] for kernel in check() if "reason" in kernel]
     socket.close()
     server.delete(ids.pop())
@@ -467,11 +546,11 @@ def test_a_kernel_is_in_use_while_its_cell_prints(server):
     socket = server.socket(kernel_id)
     socket.send("import time\nwhile True: print(1, flush=True); time.sleep(0.05)")
     socket.await_state("busy")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", "the state", 10)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", "the state", limit=10)
     begin = server.kernel(kernel_id)["last_activity"]
-    until(lambda: server.kernel(kernel_id)["last_activity"] > begin, "activity", 10)
+    until(lambda: server.kernel(kernel_id)["last_activity"] > begin, "activity", limit=10)
     server.rest("POST", f"/api/kernels/{kernel_id}/interrupt")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "the state", 10)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "the state", limit=10)
     end = server.kernel(kernel_id)["last_activity"]
     socket.close()
     assert server.kernel(kernel_id)["last_activity"] == end
