@@ -372,14 +372,14 @@ class Keeper:
             if left is not None and left <= 0:
                 end_session()
                 self._kill_at = time.monotonic() + PATIENCE
-            if self._relay and os.waitpid(self._relay, os.WNOHANG)[0]:
+            ended = reap()
+            if self._relay in ended:
                 self._relay = 0
                 attempt(self._start_relay)
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
+            if pid in ended:
                 while output in watched and select.select([output], [], [], DRAIN)[0] and self._pass_on(output):
                     pass
-                return status
+                return ended[pid]
 
     def _pass_on(self, output: int) -> bool:
         data = os.read(output, 65536)
@@ -497,6 +497,19 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     except AttributeError:  # not Linux
         return
+
+
+def reap() -> dict[int, int]:
+    """Return the children that ended, each with how; those that were adopted must not stay as zombies."""
+    ended: dict[int, int] = {}
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return ended
+            ended[pid] = status
+    except ChildProcessError:
+        return ended
 
 
 def end_children() -> None:

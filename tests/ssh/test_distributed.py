@@ -181,6 +181,17 @@ def test_what_a_cell_leaves_behind_ends_with_its_kernel(start, w1):
     assert nothing_left(w1)
 
 
+def test_what_a_cell_leaves_behind_and_ends_is_no_zombie(start, w1):
+    kernel = start("w1")
+    left = kernel.value("import subprocess; print(subprocess.getoutput('sleep 4245 >&- 2>&- & echo $!'))")
+    launcher = kernel.value("import os; print(os.getppid())")
+    keeper = w1.run("ps", "-o", "ppid=", launcher)
+    until(lambda: w1.run("ps", "-o", "ppid=", left) == keeper)
+    w1.run("kill", left)
+    until(lambda: left not in w1.run("ps", "-o", "pid=", "-e").split())
+    assert kernel.value("6 * 7") == "42"
+
+
 def test_a_tmp_where_nothing_can_be_executed_is_no_obstacle(start, w1):
     w1.run("mount", "-o", "remount,noexec", "/tmp")
     try:
