@@ -85,6 +85,7 @@ class Pulse(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(PULSE) and self._transport.is_active():
+            self._asked = time.monotonic()  # an answer that is owed to somebody else is silence as well
             with self._asking:
                 self._asked = time.monotonic()
                 with contextlib.suppress(*BROKEN):

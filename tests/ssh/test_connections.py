@@ -13,7 +13,9 @@ import paramiko
 import pytest
 from waiting import until
 
+from elyra_server.addresses import LOOPBACK
 from elyra_server.ssh.command import RemoteCommand
+from elyra_server.ssh.connections import Connection
 from elyra_server.ssh.errors import HostError
 from elyra_server.ssh.login import Login
 from elyra_server.ssh.pack import Pack
@@ -56,6 +58,22 @@ def test_sessions_that_are_there_too_late_are_closed(target, w1):
         sessions = [until(lambda: session(transport)) for _ in range(MAX_SESSIONS)]
         sessions[0].exec_command("echo hello")
         assert sessions[0].recv(100) == b"hello\n"
+
+
+async def test_a_host_that_falls_silent_while_it_is_asked_for_a_port_is_logged_in_to_anew(target, w1):
+    connection = Connection.acquire(target)
+    try:
+        transport = await connection.transport()
+        before = w1.logins()
+        w1.run("pkill", "-STOP", "-f", "sshd: alice")
+        with pytest.raises(HostError, match="it does not answer any more"):
+            await connection.ask(transport.request_port_forward, LOOPBACK, 0)
+        await asyncio.to_thread(until, lambda: w1.logins() > before)
+        await connection.ask((await connection.transport()).request_port_forward, LOOPBACK, 0)
+    finally:
+        w1.run("pkill", "-CONT", "-f", "sshd: alice", check=False)
+        connection.release()
+        await Connection.close_all()
 
 
 def session(transport):
