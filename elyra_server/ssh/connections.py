@@ -208,7 +208,7 @@ class Connection:
         Raises
         ------
         HostError
-            If there is none in time.
+            If there is none in time, or no thread to wait for it.
         """
 
         def run() -> T:
@@ -219,6 +219,8 @@ class Connection:
             return await asyncio.wait_for(in_thread(run), ANSWER_LIMIT)
         except asyncio.TimeoutError as error:
             raise HostError(f"Host {self.target}: it does not answer any more. Check the network between.") from error
+        except RuntimeError as error:
+            raise WantError(error) from error
 
     def serves(self, transport: Any, python: str, sshd: Any) -> None:
         """Note which process of sshd a connection has on the host."""

@@ -91,12 +91,19 @@ class Stream:
         ------
         NoWayError
             If the kernel could not be reached for the first time.
+        RuntimeError
+            If there is no thread left.
         """
         self._sock.settimeout(None)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._attach()
         back = threading.Thread(target=self._take, name="elyra ssh tunnel back", daemon=True)
-        back.start()
+        try:
+            back.start()
+        except RuntimeError:
+            self._send(frame(END))
+            self._close_channel()
+            raise
         while not self._over:
             self._give()
             while not self._over and not self._closed.is_set():

@@ -158,16 +158,17 @@ class ReverseForward:
         """Ask again whenever the connection was lost."""
         pause = FIRST_PAUSE
         while True:
-            if self._transport is not None:
-                await in_thread(self._transport.join)
-                self._transport = None
-                log.warning("The connection to host %s broke; it is made again.", self._connection.target)
             try:
+                if self._transport is not None:
+                    await in_thread(self._transport.join)
+                    self._transport = None
+                    log.warning("The connection to host %s broke; it is made again.", self._connection.target)
                 async with self._asking:
                     await self._ask()
                 pause = FIRST_PAUSE
-            except HostError as error:
-                # Also while the host's old sshd still has the port: it learns late that the connection broke.
+            except (HostError, RuntimeError) as error:
+                # Also while the host's old sshd still has the port: it learns late that the connection broke; or while
+                # this server has no thread left.
                 log.debug("%s", error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -178,16 +179,21 @@ class ReverseForward:
         def connect() -> None:
             try:
                 join(socket.create_connection((LOOPBACK, self._target), OPEN_LIMIT), channel)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 log.warning("A launcher's connection could not be taken to the listener: %s", error)
                 channel.close()
             finally:
                 self._room.release()
 
-        if self._room.acquire(blocking=False):
-            threading.Thread(target=connect, name="elyra ssh tunnel", daemon=True).start()
-        else:
+        if not self._room.acquire(blocking=False):
             log.warning("Host %s: there are too many connections through its tunnel.", self._connection.target)
+            channel.close()
+            return
+        try:
+            threading.Thread(target=connect, name="elyra ssh tunnel", daemon=True).start()
+        except RuntimeError as error:
+            self._room.release()
+            log.warning("A launcher's connection could not be taken to the listener: %s", error)
             channel.close()
 
 
@@ -237,22 +243,32 @@ class Forward:
                 if key.fileobj is self._woken:
                     self._end()
                     return
-                server: Any = key.fileobj
-                try:
-                    sock, _ = server.accept()
-                except OSError as error:
-                    if error.errno in (errno.EMFILE, errno.ENFILE):
-                        log.warning("A client's connection to a kernel cannot be taken: %s", error.strerror)
-                        self._closed.wait(FIRST_PAUSE)
-                    continue
-                if len(self._open) >= MAX_STREAMS:
-                    log.warning("A client's connection to a kernel is one too many: there are %i.", MAX_STREAMS)
-                    sock.close()
-                    continue
-                self._open.add(sock)
-                threading.Thread(
-                    target=self._connect, args=(sock, key.data), name="elyra ssh tunnel", daemon=True
-                ).start()
+                self._take(key.fileobj, key.data)
+
+    def _take(self, server: Any, port: int) -> None:
+        """Take a client's connection; one that cannot be served is closed, and tried again."""
+        try:
+            sock, _ = server.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._pause(error)
+            return
+        if len(self._open) >= MAX_STREAMS:
+            log.warning("A client's connection to a kernel is one too many: there are %i.", MAX_STREAMS)
+            sock.close()
+            return
+        self._open.add(sock)
+        try:
+            threading.Thread(target=self._connect, args=(sock, port), name="elyra ssh tunnel", daemon=True).start()
+        except RuntimeError as error:
+            self._open.discard(sock)
+            sock.close()
+            self._pause(error)
+
+    def _pause(self, error: Exception) -> None:
+        """Wait a little, where this server has no file or thread left."""
+        log.warning("A client's connection to a kernel cannot be taken: %s", error)
+        self._closed.wait(FIRST_PAUSE)
 
     def _connect(self, sock: socket.socket, port: int) -> None:
         """Lead a local connection to the kernel; without a way there, close it, and it is tried again."""
@@ -264,6 +280,9 @@ class Forward:
                 join(sock, self._channel(self.remote[0], port))
         except NoWayError as error:
             log.debug("No way through host %s to port %s: %s", self._connection.target, port, error)
+            sock.close()
+        except RuntimeError as error:
+            log.warning("A client's connection to a kernel cannot be taken: %s", error)
             sock.close()
         finally:
             self._open.discard(sock)
@@ -287,7 +306,13 @@ class Forward:
 
 
 def join(sock: socket.socket, channel: paramiko.Channel) -> None:
-    """Copy both ways until one side ends; blocks."""
+    """Copy both ways until one side ends; blocks.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no thread left for that; both are closed.
+    """
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -295,12 +320,20 @@ def join(sock: socket.socket, channel: paramiko.Channel) -> None:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             while data := source.recv(CHUNK):
                 target.sendall(data)
+        end()
+
+    def end() -> None:
         close(sock)
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             channel.close()
 
     back = threading.Thread(target=copy, args=(channel, sock), name="elyra ssh tunnel back", daemon=True)
-    back.start()
+    try:
+        back.start()
+    except RuntimeError:
+        end()
+        sock.close()
+        raise
     copy(sock, channel)
     back.join()
     sock.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,7 +22,7 @@ from elyra_server.ssh.login import Login
 from elyra_server.ssh.pack import Pack
 from elyra_server.ssh.session import Session
 from elyra_server.ssh.target import Target
-from elyra_server.ssh.tunnels import MAX_STREAMS, Forward
+from elyra_server.ssh.tunnels import MAX_STREAMS, Forward, Tunnel
 
 MAX_SESSIONS = 10
 
@@ -60,20 +61,25 @@ def test_sessions_that_are_there_too_late_are_closed(target, w1):
         assert sessions[0].recv(100) == b"hello\n"
 
 
-async def test_a_host_that_falls_silent_while_it_is_asked_for_a_port_is_logged_in_to_anew(target, w1):
+@pytest.fixture
+async def connection(target):
     connection = Connection.acquire(target)
+    await connection.transport()
+    yield connection
+    connection.release()
+    await Connection.close_all()
+
+
+async def test_a_host_that_falls_silent_while_it_is_asked_for_a_port_is_logged_in_to_anew(connection, w1):
+    transport, before = await connection.transport(), w1.logins()
+    w1.run("pkill", "-STOP", "-f", "sshd: alice")
     try:
-        transport = await connection.transport()
-        before = w1.logins()
-        w1.run("pkill", "-STOP", "-f", "sshd: alice")
         with pytest.raises(HostError, match="it does not answer any more"):
             await connection.ask(transport.request_port_forward, LOOPBACK, 0)
         await asyncio.to_thread(until, lambda: w1.logins() > before)
         await connection.ask((await connection.transport()).request_port_forward, LOOPBACK, 0)
     finally:
         w1.run("pkill", "-CONT", "-f", "sshd: alice", check=False)
-        connection.release()
-        await Connection.close_all()
 
 
 def session(transport):
@@ -164,6 +170,89 @@ async def test_a_server_that_is_out_of_threads_blames_no_host(monkeypatch):
     assert not error.value.lasting
     command.directory = "/tmp/elyra-landing-1"
     assert await command.gone() is None
+
+
+@pytest.fixture
+def lacking(monkeypatch):
+    """Let no thread of some names be started in this process, as long as a block lasts; have those that were tried."""
+
+    @contextlib.contextmanager
+    def without(*names):
+        tried = []
+        really = threading.Thread.start
+
+        def start(thread):
+            if thread.name in names:
+                tried.append(thread.name)
+                raise RuntimeError("can't start new thread")
+            really(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            yield tried
+
+    return without
+
+
+@pytest.mark.parametrize("name", ["elyra ssh tunnel", "elyra ssh tunnel back"])
+async def test_a_kernel_can_be_reached_once_there_are_threads_again(connection, lacking, name, w1):
+    forward = Forward(connection, LOOPBACK, [w1.port], "", 0)
+
+    def greeting():
+        with socket.create_connection((LOOPBACK, forward.ports[0]), 20) as sock:
+            return sock.recv(4)
+
+    try:
+        with lacking(name):
+            assert await asyncio.to_thread(greeting) == b""
+        assert await asyncio.to_thread(greeting) == b"SSH-"
+    finally:
+        forward.close()
+
+
+CALL = "import socket, sys; print(socket.create_connection(('127.0.0.1', sys.argv[1]), 20).recv(5).decode())"
+
+
+@pytest.fixture
+async def called(connection, w1):
+    """Return what is heard on a host from this server's listener, through ssh."""
+
+    async def greet(_, writer):
+        writer.write(b"hello")
+        writer.close()
+        await writer.wait_closed()
+
+    tunnel, ports = Tunnel(connection), []
+    async with await asyncio.start_server(greet, LOOPBACK, 0) as listener:
+
+        async def call():
+            if not ports:
+                address = await tunnel.open(listener.sockets[0].getsockname()[1])
+                ports.append(address.rpartition(":")[2])
+            return (await asyncio.to_thread(w1.run, sys.executable, "-c", CALL, *ports)).strip()
+
+        yield call
+        await tunnel.close()
+
+
+@pytest.mark.parametrize("name", ["elyra ssh tunnel", "elyra ssh tunnel back"])
+async def test_a_launcher_that_calls_while_there_is_no_thread_ends_no_connection(called, lacking, name, w1):
+    assert await called() == "hello"
+    before = w1.logins()
+    with lacking(name):
+        assert await called() == ""
+    assert await called() == "hello"
+    assert w1.logins() == before
+
+
+async def test_a_way_for_launchers_is_made_again_also_after_there_was_no_thread(called, lacking, w1):
+    with lacking("elyra Thread.join") as tried:
+        assert await called() == "hello"
+        await asyncio.to_thread(until, lambda: len(tried) > 1)
+    before = w1.logins()
+    w1.run("pkill", "-KILL", "-f", "sshd: alice")
+    await asyncio.to_thread(until, lambda: w1.logins() > before and w1.forwards() == 1)
+    assert await called() == "hello"
 
 
 async def test_a_kernel_has_only_so_many_connections_through_ssh():
