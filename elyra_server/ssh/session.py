@@ -162,12 +162,20 @@ class Session(threading.Thread):
             self._on_line(text)
 
     def _exit_code(self) -> int | None:
+        """Return the exit code; None if there is none, or if the connection was over before the output.
+
+        The order may have left a process behind, which has yet to tell how it goes.
+        """
+        if not (self._channel.eof_received or self._closed.is_set()):
+            self._transport.join(STATUS_LIMIT)  # where the connection is over, its channels are told first
+            if not self._transport.is_active():
+                return None
         # It may come a little after the end of the output, if it comes.
         self._channel.status_event.wait(STATUS_LIMIT)
         code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
         if code >= 0:
             return int(code)
-        self._transport.join(STATUS_LIMIT)  # where the connection is over, its channels are told first
+        self._transport.join(STATUS_LIMIT)
         return None
 
 

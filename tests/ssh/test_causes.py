@@ -11,10 +11,22 @@ from waiting import until
 
 SECONDS = 6
 CONNECTIONS = "sshd.*root@notty"
-SLOW = """#!/bin/sh
+HELD_ON_ITS_WAY = """#!/bin/sh
 test -e {hold} || exec {python} "$@"
 {python} "$@" | (while test -e {hold}; do sleep 0.05; done; exec cat)
 """
+HELD_BACK = """#!{python}
+import os, sys, time
+
+def write(descriptor, data, write=os.write):
+    while descriptor == 1 and os.path.exists("{hold}"):
+        time.sleep(0.05)
+    return write(descriptor, data)
+
+os.write = write
+exec(sys.argv[-1])
+"""
+"""It begins with an exit code, which is that of the keeper's parent."""
 
 
 def end_after_a_while(spec):
@@ -28,12 +40,12 @@ def broken(server):
     return "broken"
 
 
-@pytest.fixture
-def hold(server, w1):
+@pytest.fixture(params=[HELD_ON_ITS_WAY, HELD_BACK], ids=["on its way", "back"])
+def hold(request, server, w1):
     """As long as this file is there, no word of a launch comes from the host for kernelspecs with the Python `slow`."""
     hold, slow = w1.directory / "hold", w1.directory / "slow"
     hold.touch()
-    slow.write_text(SLOW.format(python=sys.executable, hold=hold))
+    slow.write_text(request.param.format(python=sys.executable, hold=hold))
     slow.chmod(0o755)
     yield hold
     hold.unlink(missing_ok=True)
