@@ -294,6 +294,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
             await starting
         finally:
             starting.cancel()
+            await asyncio.wait({starting})  # which notes whether the host may have the launch
 
     def _own_python(self, words: list[str]) -> list[str]:
         """Return a command with the host's Python where the kernelspec wants any: jupyter_client names the server's."""

@@ -19,7 +19,7 @@ from typing import Any
 from elyra_launcher.landing import PLACE, PREFIX
 from elyra_server.launchers import quote_lines
 from elyra_server.processes import KEPT_LINES, describe_end
-from elyra_server.service import in_thread
+from elyra_server.service import in_thread_within
 from elyra_server.ssh.connections import Connection
 from elyra_server.ssh.errors import HostError, OutdatedError, SilenceError, WantError
 from elyra_server.ssh.pack import LAUNCHER, Pack
@@ -29,6 +29,10 @@ ARRIVAL_LIMIT = 20.0
 """Seconds from the order to the launcher's process; a worker may be busy with other kernels."""
 
 END_LIMIT = 15.0
+
+CLOSE_LIMIT = 1.0
+"""Seconds for the end of a session; where the host is silent that may take as long as the connection lasts."""
+
 LOOK = 0.5
 
 log = logging.getLogger("elyra.ssh")
@@ -130,7 +134,12 @@ class RemoteCommand:
             try:
                 await self._await_arrival()
             except BaseException:
-                await self.listen_no_more()
+                unheard = not self._arrived.done()
+                try:
+                    await self.listen_no_more()
+                finally:
+                    # Only now it is clear that what was not handed over will not be.
+                    self._perhaps_there = self._perhaps_there or (unheard and session.handed_over)
                 raise
             await self.connection.listen(session)
 
@@ -162,7 +171,7 @@ class RemoteCommand:
         """End the session: what goes on from here on, the launcher itself tells."""
         session, self._session = self._session, None
         if session is not None:
-            await in_thread(session.close)
+            await in_thread_within(CLOSE_LIMIT, None, session.close)
 
     async def gone(self) -> bool | None:
         """Ask the host whether the launch is over; None if it cannot be asked."""
@@ -200,13 +209,22 @@ class RemoteCommand:
 
     async def _end(self, grace: float) -> None:
         await self.listen_no_more()
-        directory = self.directory or (self._name if self._perhaps_there else "")
-        if directory and not self.ended.done():
-            order = {"order": "end", "directory": directory, "grace": grace, "patience": 6.0}
-            if (await self._ask(order)).get("gone") is False:
-                log.error("Host %s: a launch in %s could not be ended.", self.connection.target, directory)
+        if self.ended.done():
+            return
+        if self.directory:
+            await self._order_end(self.directory, grace)
+        elif self._perhaps_there and not (self.connection.answers and await self._order_end(self._name, grace)):
+            # Whoever gave this launch up makes it at another host meanwhile.
+            self.connection.persist(lambda: self._order_end(self._name, grace))
         if not self.ended.done():
             self.ended.set_result(-15)
+
+    async def _order_end(self, directory: str, grace: float) -> bool:
+        """Have the host end the launch; return whether it could be asked to."""
+        answer = await self._ask({"order": "end", "directory": directory, "grace": grace, "patience": 6.0})
+        if answer.get("gone") is False:
+            log.error("Host %s: a launch in %s could not be ended.", self.connection.target, directory)
+        return bool(answer)
 
     async def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         """Return the host's report, empty if there is none."""
@@ -232,7 +250,7 @@ class RemoteCommand:
                 try:
                     return await answer
                 finally:
-                    await in_thread(session.close)
+                    await in_thread_within(CLOSE_LIMIT, None, session.close)
 
         try:
             return await asyncio.wait_for(ask(), END_LIMIT)

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import paramiko
@@ -46,7 +46,7 @@ LOOK = 0.5
 NEXT_LOGIN = 0.5
 
 RETURNS = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0, 60.0)
-"""Pauses between the logins to a host where a dead connection was left."""
+"""Pauses between the attempts to end on a host what was left there: a dead connection, or a launch."""
 
 log = logging.getLogger("elyra.ssh")
 
@@ -136,11 +136,14 @@ class Connection:
     def acquire(cls, target: Target) -> Connection:
         """Return the connection to a host, for a kernel; it may not be open yet."""
         connection = cls._all.setdefault(target, cls(target))
-        connection._users += 1
-        if connection._idle is not None:
-            connection._idle.cancel()
-            connection._idle = None
+        connection._hold()
         return connection
+
+    def _hold(self) -> None:
+        self._users += 1
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
 
     def release(self) -> None:
         """Note that a kernel is over."""
@@ -164,6 +167,11 @@ class Connection:
     def open(self) -> bool:
         """Whether it can be used without logging in."""
         return self._transport is not None and self._transport.is_active()
+
+    @property
+    def answers(self) -> bool:
+        """Whether the host can be asked something at once, as far as is known."""
+        return self.open and not self.silent
 
     @property
     def silent(self) -> bool:
@@ -258,7 +266,24 @@ class Connection:
         self._idle = None
         if Connection._all.get(self.target) is self:
             del Connection._all[self.target]
-        task = asyncio.get_running_loop().create_task(self._part())
+        self._spawn(self._part())
+
+    def persist(self, attempt: Callable[[], Awaitable[bool]]) -> None:
+        """Attempt something again and again until it succeeds, as the host may not answer now; nobody waits for it."""
+        self._hold()
+        self._spawn(self._persist(attempt))
+
+    async def _persist(self, attempt: Callable[[], Awaitable[bool]]) -> None:
+        try:
+            for pause in (0.0, *RETURNS):
+                await asyncio.sleep(pause)
+                if await attempt():
+                    return
+        finally:
+            self.release()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

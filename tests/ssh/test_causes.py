@@ -124,6 +124,55 @@ def test_a_kernel_whose_launch_began_unheard_is_the_only_one(server, start, hold
     assert nothing_left(w1)
 
 
+@pytest.fixture
+def once(w1):
+    """A change to a kernelspec: of its launches the first one stays, all others end at once."""
+    mark = w1.directory / "first"
+
+    def change(spec):
+        spec["argv"] = ["/bin/sh", "-c", f"mkdir {mark} || exit 3; exec sleep 4246"]
+
+    yield change
+    mark.rmdir()
+
+
+def stays(host):
+    return "sleep 4246" in host.processes()
+
+
+def test_a_launch_that_began_unheard_ends_when_its_time_is_over(server, hold, once, w1):
+    server.add("unheard", change=once, remote_hosts="w1", python=str(hold.with_name("slow")))
+    with ThreadPoolExecutor() as pool:
+        failing = pool.submit(server.fail, "unheard", KERNEL_LAUNCH_TIMEOUT="5")
+        until(lambda: stays(w1))
+        error, _ = failing.result()
+    assert "not ready within 5 s" in error.message
+    hold.unlink()
+    assert nothing_left(w1)
+
+
+@pytest.mark.parametrize("hold", [HELD_BACK], indirect=True)
+def test_a_launch_that_began_unheard_in_an_outage_is_made_elsewhere_and_ended_after_it(server, hold, once, w1, w2):
+    config = {"remote_hosts": "w1,w2", "load_balancing_algorithm": "least-connection"}
+    server.add("unheard", change=once, python=str(hold.with_name("slow")), **config)
+    with ThreadPoolExecutor() as pool:
+        failing = pool.submit(server.fail, "unheard")
+        until(lambda: stays(w1))
+        w1.cut()
+        try:
+            hold.unlink()
+            error, seconds = failing.result()
+            assert stays(w1)
+        finally:
+            w1.restore()
+    assert "Host root@w2" in error.message
+    assert "ended with exit code 3" in error.message
+    assert seconds < 18  # the outage has to be noticed, and w1 gets a second try
+    until(lambda: not stays(w1), limit=30)
+    for host in (w1, w2):
+        assert nothing_left(host)
+
+
 def test_what_is_kept_of_an_end_goes_with_the_kernel(start, w1):
     kernel = start("w1")
     launcher = kernel.value("import os; print(os.getppid())")
