@@ -88,9 +88,13 @@ class Attempt:
         """Drop the attempt without a word."""
         self._done = None
         self._timer.cancel()
+        self._drop_socket()
+
+    def _drop_socket(self) -> None:
         if self.sock is not None:
             self._loop.unwatch(self.sock.fileno())
             self.sock.close()
+            self.sock = None
 
     def _resolved(self, found: Any) -> None:
         if self._done is None:
@@ -116,33 +120,31 @@ class Attempt:
         if code in (0, errno.EINPROGRESS):
             self._loop.watch(self.sock.fileno(), WRITE, self._connected)
         else:
-            self._not_connected(code)
+            self._not_connected(os.strerror(code))
 
-    def _not_connected(self, code: int) -> None:
+    def _not_connected(self, problem: str) -> None:
         if not self._found:
-            self._failed(os.strerror(code))
+            self._failed(problem)
             return
-        if self.sock is not None:
-            self._loop.unwatch(self.sock.fileno())
-            self.sock.close()
-            self.sock = None
+        self._drop_socket()
         self._connect()
 
     def _connected(self) -> None:
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self._loop.unwatch(self.sock.fileno())
-        if not code and self._found:  # this is the one
+        if code:
+            self._not_connected(os.strerror(code))
+            return
+        plain, self.sock = self.sock, None
+        try:
+            self.sock = _over_tls(plain)
+        except OSError as error:  # a connection that was taken and is reset at once, as some firewalls do
+            plain.close()
+            self._not_connected(error.strerror or str(error))
+            return
+        if self._found:  # this is the one
             self._found = []
             self._wait(ATTEMPT_LIMIT)
-        if code:
-            self._not_connected(code)
-            return
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # The certificate is pinned instead: no authority and no name vouches for it.
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        self.sock = context.wrap_socket(self.sock, do_handshake_on_connect=False)
         self._shake_hands()
 
     def _shake_hands(self) -> None:
@@ -172,7 +174,7 @@ class Attempt:
 
     def _too_late(self) -> None:
         if self._found:
-            self._not_connected(errno.ETIMEDOUT)
+            self._not_connected(os.strerror(errno.ETIMEDOUT))
             return
         self._failed(f"no answer within {ATTEMPT_LIMIT:g} s")
 
@@ -188,6 +190,16 @@ class Attempt:
         done, self._done = self._done, None
         if done is not None:
             done(self, problem)
+
+
+def _over_tls(sock: socket.socket) -> ssl.SSLSocket:
+    """Return a connected socket as one of TLS, before the handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # The certificate is pinned instead: no authority and no name vouches for it.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(sock, do_handshake_on_connect=False)
 
 
 class Dialer:

@@ -145,6 +145,9 @@ class Report(Owner):
         """Serve the link to its end; in its thread."""
         try:
             self._loop.run()
+        except Exception as error:  # noqa: BLE001 - the edge of the loop: no kernel stays whose server is out of reach
+            traceback.print_exc()
+            self.gave_up(LauncherError(f"internal error: {error!r}"))
         finally:
             with self._guard:  # from here on nobody calls into the loop
                 self._ending = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from . import __version__, memory, protocol
 from .channel import Channel, Owner, open_channel
@@ -118,14 +118,20 @@ class Supervisor(Owner):
             self._exit_code = INTERNAL
             self._tell_problem(LauncherError(f"internal error: {error!r}"))
         finally:
-            self._runner.remove()
-            self._channel.close()
-            if self._parent is not None:
-                self._parent.close()
-            self._loop.close()
-            if self._driver is not None:
-                self._driver.finish(self._exit_code == OK, exit_jvm=self._kernel.ends_with_driver)
+            self._let_go()
         return self._exit_code
+
+    def _let_go(self) -> None:
+        """Clear everything away, Spark's driver last, and each thing even if another cannot be."""
+        with ExitStack() as last_first:
+            if self._driver is not None:
+                ordinary, exit_jvm = self._exit_code == OK, self._kernel.ends_with_driver
+                last_first.callback(self._driver.finish, ordinary, exit_jvm=exit_jvm)
+            last_first.callback(self._loop.close)
+            if self._parent is not None:
+                last_first.callback(self._parent.close)
+            last_first.callback(self._channel.close)
+            last_first.callback(self._runner.remove)
 
     def _begin(self, problem: LauncherError | None) -> None:
         """Dial the server and watch over kernel and parent."""

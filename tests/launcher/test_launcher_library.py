@@ -228,6 +228,14 @@ def test_a_kernel_reports_itself_and_is_called_back(server, start, tmp_path):
     assert Path(arguments[0]).exists()
 
 
+def test_a_kernel_whose_link_fails_is_told_to_end(server, start, tmp_path):
+    failing = "from elyra_launcher.link import Link\ndef fail(*_): raise ValueError('odd')\nLink._receive = fail\n"
+    program = ("-c", failing + REPORTING)
+    started = start(*reported_arguments(server, tmp_path), program=program, ELYRA_LAUNCH_TICKET=server.ticket)
+    assert started.wait(20) == 0
+    assert "internal error: ValueError('odd')" in started.text
+
+
 def reported_arguments(server, directory):
     """Return the arguments of a program that reports a kernel that is there."""
     file = directory / "kernel-there.json"

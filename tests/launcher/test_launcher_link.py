@@ -135,6 +135,70 @@ def test_a_cut_link_is_dialled_again_though_nobody_reads_standard_error(server, 
     shut_down(server, started)
 
 
+# The second connection, and those after it up to a number, are reset after they were made and before TLS.
+RESETTING = """
+import socket, ssl, struct, sys
+made, wrap = [], ssl.SSLContext.wrap_socket
+def reset_some(context, sock, **options):
+    made.append(1)
+    if 1 < len(made) <= {count}:
+        sock.close()
+        listener = socket.create_server(("127.0.0.1", 0))
+        sock = socket.create_connection(listener.getsockname())
+        peer, _ = listener.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        sock.setblocking(False)
+    return wrap(context, sock, **options)
+ssl.SSLContext.wrap_socket = reset_some
+from elyra_launcher import launch
+sys.exit(launch(sys.argv[1:]))
+"""
+
+
+def test_a_connection_that_is_reset_before_tls_is_dialled_again(server, launch):
+    started = launch(program=("-c", RESETTING.format(count=3)))
+    connection = server.wait_for("connection")["connection"]
+    with Client(connection) as client:
+        client.run("x = 1")
+        server.cut()
+        server.wait_for("connection", 2)
+        assert client.run("x") == ("ok", "1")
+    shut_down(server, started)
+
+
+def test_connections_that_are_all_reset_before_tls_end_with_the_lease(make_server, start):
+    server = make_server(lease=0.5)
+    program = ("-c", RESETTING.format(count=1000))
+    started = start(*server_arguments(server), ELYRA_LAUNCH_TICKET=server.ticket, program=program)
+    server.wait_for("connection")
+    server.cut()
+    assert started.wait(10) == 69
+    assert f"{server.address}: Connection reset by peer" in started.text
+
+
+# A launcher that cannot even close its link, with a Spark driver that says when it is let go.
+FAILING = """
+import sys
+from elyra_launcher import launch, link, spark_driver
+class Driver:
+    def context_deadline(self): return None
+    def finish(self, ordinary, exit_jvm): print("Spark is done, ordinary:", ordinary, flush=True)
+def close(self): raise OSError("the link cannot be closed")
+spark_driver.SparkDriver.attach = lambda environ: Driver()
+link.Link.close = close
+sys.exit(launch(sys.argv[1:]))
+"""
+
+
+def test_spark_is_let_go_of_whatever_else_fails_at_the_end(server, launch, tiny_kernel):
+    started = launch(*tiny_kernel(), program=("-c", FAILING), PYSPARK_GATEWAY_PORT="1")
+    server.wait_for("connection")
+    server.request("shutdown", {"now": True})
+    started.wait()
+    assert "Spark is done, ordinary: True" in started.text
+
+
 def test_every_address_of_a_name_is_tried(server, monkeypatch):
     # A family that this machine has not, an address where nobody listens, and the server's.
     found = [(family, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for family, port in TRIED]
