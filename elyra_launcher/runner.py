@@ -157,6 +157,16 @@ class Runner:
         numbers = {"kernel_id": self._options.kernel_id, "pid": self.process.pid, "pgid": self.process.pid}
         return {**self._file.info, **numbers}
 
+    def may_run_a_cell(self) -> bool:
+        """Whether a cell may run in the kernel.
+
+        A client that knows the ports from before a restart does not wait for the report, and what is probed listens
+        before that is seen.
+        """
+        if self.listens or self.kernel.binds_itself:
+            return self.listens
+        return self.process.alive and self._answers("shell_port")
+
     def abandon(self) -> None:
         """Start nothing any more but what `restart` asks for: what runs is about to end."""
         self._abandoned = True
@@ -335,13 +345,8 @@ class Runner:
         """See whether the kernel, and nobody else, accepts connections on its channels."""
         import time
 
-        from .listeners import answers
-
-        assert self._file is not None
-        info = self._file.info
-        ip = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(info["ip"], info["ip"])
         # Not one after the last has failed: a kernel that is not there yet costs one attempt.
-        missing = next((name for name in PORTS if not answers(ip, info[name])), None)
+        missing = next((name for name in PORTS if not self._answers(name)), None)
         if missing is None:
             self._take_or_kill()
         elif missing != PORTS[0] and self._patience and time.monotonic() > self._patience:
@@ -350,6 +355,13 @@ class Runner:
             if missing != PORTS[0] and not self._patience:
                 self._patience = time.monotonic() + PATIENCE
             self._probe_later(loop, min(1.5 * pause, LONGEST_PROBE))
+
+    def _answers(self, port: str) -> bool:
+        from .listeners import answers
+
+        assert self._file is not None
+        info = self._file.info
+        return answers({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(info["ip"], info["ip"]), info[port])
 
     def _take_or_kill(self) -> None:
         """Take the kernel as ready, unless others have one of its ports: its clients would speak to them."""

@@ -396,12 +396,14 @@ class Supervisor(Owner):
         return {"alive": _signal(self._runner.process, signum)}
 
     def _order_interrupt(self, params: dict[str, Any]) -> dict[str, Any]:
+        # A kernel that is starting has no cell, and no handler yet: the signal would end it.
+        if not self._runner.may_run_a_cell():
+            return {}
         process = self._runner.process
-        if process.alive:
-            try:
-                guarded(self._kernel, "interrupt", lambda: self._kernel.interrupt(process))
-            except LauncherError as error:
-                raise RequestError(protocol.INTERNAL_ERROR, str(error)) from error
+        try:
+            guarded(self._kernel, "interrupt", lambda: self._kernel.interrupt(process))
+        except LauncherError as error:
+            raise RequestError(protocol.INTERNAL_ERROR, str(error)) from error
         if self._driver is not None and not self._kernel.cancels_spark_jobs:
             self._loop.in_thread(self._driver.interrupted, _ignore)
         return {}

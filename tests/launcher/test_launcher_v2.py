@@ -9,7 +9,8 @@ import sys
 import time
 
 import pytest
-from launching import TINY_KERNEL, Client, shut_down
+from launching import TINY_KERNEL, Client, server_arguments, shut_down
+from waiting import until
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 
@@ -298,3 +299,57 @@ def test_an_interrupt_right_after_the_report_does_no_harm(server, launch):
     with Client(connection) as client:
         assert client.run("1 + 1") == ("ok", "2")
     shut_down(server, started)
+
+
+# A Python kernel whose second start waits for the test, as one that a busy machine is slow to start.
+SLOW_TO_RESTART = """
+import os, sys
+from elyra_launcher import PythonKernel, launch
+
+WAIT = 'mkdir first 2>/dev/null || { echo waiting; read go <gate; }; exec "$@"'
+
+class SlowToRestart(PythonKernel):
+    def command(self):
+        return ["sh", "-c", WAIT, "sh", *super().command()]
+
+sys.exit(launch(kernel=SlowToRestart))
+"""
+
+
+def test_an_interrupt_while_a_kernel_restarts_does_no_harm(server, start, tmp_path):
+    os.mkfifo(tmp_path / "gate")
+    started = start(*server_arguments(server), program=("-c", SLOW_TO_RESTART), ELYRA_LAUNCH_TICKET=server.ticket)
+    server.wait_for("connection")
+    server.request("restart", {"now": True})
+    until(lambda: "waiting" in started.text)
+    assert server.request("interrupt")["result"] == {}
+    gate = os.open(tmp_path / "gate", os.O_RDWR)  # does not wait for a reader, which may be dead
+    os.write(gate, b"go\n")
+    with Client(server.wait_for("connection", 2)["connection"]) as client:
+        assert client.run("1 + 1") == ("ok", "2")
+        request = client.send("print('busy', flush=True)\nwhile True: pass")
+        client.await_stream("busy")
+        server.request("interrupt")
+        assert client.result(request) == ("error", "KeyboardInterrupt")
+    os.close(gate)
+    assert server.of("exit") == []
+    shut_down(server, started)
+
+
+def test_a_restarted_kernel_is_interrupted_as_soon_as_clients_reach_it(server, launch, tmp_path):
+    kernel = tmp_path / "kernel.py"
+    # With a channel less than at first, for which the launcher waits a while before it reports the kernel.
+    channels = '("shell_port",) if os.path.exists("restarted") else ('
+    kernel.write_text(
+        "import os, signal\nsignal.signal(signal.SIGINT, lambda *_: os._exit(5))\n"
+        + TINY_KERNEL.replace("in (", f"in {channels}", 1)
+    )
+    started = launch("--", sys.executable, str(kernel), "{connection_file}", "60", "0")
+    server.wait_for("connection")
+    (tmp_path / "restarted").touch()
+    server.request("restart", {"now": True})
+    until(lambda: started.text.count("tiny kernel") == 2)
+    server.request("interrupt")
+    assert server.wait_for("exit")["code"] == 5
+    assert len(server.of("connection")) == 1
+    assert started.wait() == 5
