@@ -85,13 +85,13 @@ class Link(Channel):
         self._dial()
 
     def phase(self, name: str, detail: str = "") -> None:
-        self._notify(protocol.PHASE, {"phase": name, "detail": detail})
+        self._notify(protocol.PHASE, {"phase": name, "detail": protocol.fitting(detail, protocol.DETAIL_LIMIT)})
 
     def connection(self, info: dict[str, Any], restart: int) -> None:
         self._notify(protocol.CONNECTION, {"connection": info, "restart": restart})
 
     def error(self, code: str, message: str, output: list[str]) -> None:
-        self._notify(protocol.ERROR, {"code": code, "message": message, "output": output})
+        self._notify(protocol.ERROR, {"code": code, "message": protocol.fitting(message), "output": output})
 
     def exit(self, report: dict[str, Any], answered: Callable[[dict[str, Any]], None], *, final: bool) -> None:
         """Report the kernel's end; without an answer in time the launcher ends too.
@@ -109,7 +109,8 @@ class Link(Channel):
                 answered(value or {"action": protocol.ACTION_END})
 
         self._answers[number] = answer
-        self._send(protocol.request(number, protocol.EXIT, report))
+        told = {**report, "reason": protocol.fitting(report["reason"])}
+        self._send(protocol.request(number, protocol.EXIT, told))
 
     def local_address(self) -> str:
         """Return the address from which the server was reached."""
@@ -279,7 +280,7 @@ class Link(Channel):
             )
             answer = protocol.result(number or 0, value)
         except RequestError as error:
-            answer = protocol.error(number, error.code, str(error))
+            answer = protocol.error(number, error.code, protocol.fitting(str(error)))
         if number is not None and self.established:
             self._send(answer)
 

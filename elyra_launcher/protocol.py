@@ -28,6 +28,12 @@ VERSION = 2
 MAX_LINE = 65536
 """Longest line in bytes, its newline included; a longer one ends the connection."""
 
+TEXT_LIMIT, DETAIL_LIMIT = 4000, 400
+"""Characters that the server keeps of a launcher's text, and of a phase's detail."""
+
+TEXT_BYTES = 14000
+"""Bytes of such a text in a line, where there may also be the last lines of an output: 8 KiB, each byte six in JSON."""
+
 HELLO_LIMIT = 4096
 """Bytes that a connection may send before its ``hello`` was accepted."""
 
@@ -98,6 +104,17 @@ def result(number: Id, value: Message | None = None) -> Message:
 def error(number: Id | None, code: int, message: str) -> Message:
     """Return the answer to a request that could not be carried out."""
     return {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": message}}
+
+
+def fitting(text: str, limit: int = TEXT_LIMIT) -> str:
+    """Return a text that fits into a line, in at most so many characters.
+
+    Of one that is too long there are the beginning, which says what failed, and more of the end, which says why.
+    """
+    if len(text) > limit:
+        gap, start = "\n[...]\n", limit // 4
+        text = text[:start] + gap + text[start + len(gap) - limit :]
+    return text if len(json.dumps(text)) <= TEXT_BYTES else fitting(text, len(text) // 2)
 
 
 def encode(message: Message) -> bytes:

@@ -152,7 +152,8 @@ class Launcher:
         """Handle a message of the launcher and return the answer."""
         self.ticket = None  # it got the answer to its ticket
         if method == protocol.PHASE:
-            self.phase = " ".join(filter(None, (text_of(params, "phase", 100), text_of(params, "detail", 400))))
+            words = text_of(params, "phase", 100), text_of(params, "detail", protocol.DETAIL_LIMIT)
+            self.phase = " ".join(filter(None, words))
         elif method == protocol.CONNECTION:
             self._connection(params)
         elif method == protocol.OUTPUT:

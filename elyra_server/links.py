@@ -135,7 +135,7 @@ class Link:
             self.close()
 
 
-def text_of(params: dict[str, Any], name: str, limit: int = 4000) -> str:
+def text_of(params: dict[str, Any], name: str, limit: int = protocol.TEXT_LIMIT) -> str:
     """Return a text out of a launcher's parameters, whatever came there."""
     value = params.get(name)
     return value[:limit] if isinstance(value, str) else ""

@@ -119,6 +119,35 @@ def test_an_error_that_a_hook_words_itself_is_what_the_user_reads(server, launch
     assert started.wait() == 70
 
 
+@pytest.mark.parametrize("filling", ["x", "\N{SNAKE}"])
+def test_beginning_and_end_of_a_long_error_are_told(server, launch_own, filling):
+    words = f"pip failed: {100000 * filling} there is no such package"
+    started = launch_own(f"def before_start(self):\n    raise LauncherError({words!r})")
+    message = server.wait_for("error")["message"]
+    assert started.wait() == 70
+    assert message.startswith(f"pip failed: {filling}")
+    assert message.endswith(f"{filling} there is no such package")
+    assert len(message) <= 4000  # what the server keeps
+
+
+def test_what_is_prepared_may_have_a_long_name_and_say_much(server, launch_own, tmp_path):
+    (tmp_path / "gate").touch()
+    wait = "while test -e gate; do sleep 0.05; done; head -c 9000 /dev/zero; exit 3"
+    started = launch_own(f"def preparation(self):\n    yield 100000 * '\N{SNAKE}', ['sh', '-c', {wait!r}]")
+    assert server.wait_for("phase")["detail"].startswith("\N{SNAKE}")
+    (tmp_path / "gate").unlink()
+    assert server.wait_for("error")["message"].endswith("ended with exit code 3")
+    assert started.wait() == 70
+    assert len(server.of("hello")) == 1
+
+
+def test_a_hook_that_fails_later_may_say_much(server, launch_own):
+    started = launch_own("def interrupt(self, process):\n    raise LauncherError(100000 * 'x' + ' is why')")
+    server.wait_for("connection")
+    assert server.request("interrupt")["error"]["message"].endswith("x is why")
+    shut_down(server, started)
+
+
 def test_hooks_that_fail_later_cost_no_kernel(server, launch_own):
     hooks = ["interrupt(self, process)", "stop(self, process)", "after_end(self)"]
     started = launch_own("\n".join(f"def {hook}:\n    1 / 0" for hook in hooks))
@@ -226,6 +255,15 @@ def test_a_kernel_reports_itself_and_is_called_back(server, start, tmp_path):
     assert started.wait() == 0
     assert "interrupted" in started.text
     assert Path(arguments[0]).exists()
+
+
+def test_a_kernel_that_reports_itself_may_say_much_of_its_end(server, start, tmp_path):
+    program = ("-c", REPORTING.replace('"asked to"', '100000 * "x" + " is why"'))
+    started = start(*reported_arguments(server, tmp_path), program=program, ELYRA_LAUNCH_TICKET=server.ticket)
+    server.wait_for("connection")
+    server.request("shutdown", {"now": False, "grace": 1})
+    assert server.wait_for("exit")["reason"].endswith("x is why")
+    assert started.wait() == 0
 
 
 def test_a_kernel_whose_link_fails_is_told_to_end(server, start, tmp_path):
