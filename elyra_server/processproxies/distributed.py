@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,9 @@ from elyra_server.arguments import PORT_LIMITS, fill
 from elyra_server.environment import KERNEL_PREFIX
 from elyra_server.errors import InvalidRequestError, LaunchError
 from elyra_server.kernelspecs import switch
+from elyra_server.launchers import quote_lines
 from elyra_server.listener import current_listener
+from elyra_server.processes import describe_end
 from elyra_server.processproxies.processproxy import RemoteProcessProxy
 from elyra_server.reports import check_place
 from elyra_server.service import in_thread, in_thread_within
@@ -362,15 +365,21 @@ class DistributedProcessProxy(RemoteProcessProxy):
                 if not self.launcher.lost.is_set() or self.launcher.gone.is_set():
                     break
                 if await command.gone():
-                    self.launcher.end(
-                        f"The launcher on host {self.host} ended without a word: it was killed there, or the host was "
-                        "started anew."
-                    )
+                    self.launcher.end(self._end_of(command))
                     return
             while self.launcher.lost.is_set():  # until it called in again, or its lease is over
                 if self.launcher.gone.is_set():
                     return
                 await asyncio.sleep(1.0)
+
+    def _end_of(self, command: RemoteCommand) -> str:
+        """Return how a launcher ended that did not say so itself."""
+        code = command.ended.result() if command.ended.done() else -signal.SIGKILL
+        if code == -signal.SIGKILL:
+            how = "ended without a word: it was killed there, or the host was started anew."
+        else:
+            how = f"{describe_end(code)}.{quote_lines(command.lines)}"
+        return f"The launcher on host {self.host} {how}"
 
 
 def _moved(text: str, places: Sequence[tuple[str, str]]) -> str:

@@ -106,6 +106,17 @@ def test_a_launcher_that_is_killed_is_noticed_and_cleared_away(start, w1):
     assert nothing_left(w1)
 
 
+def test_a_launcher_that_ends_otherwise_is_quoted(start, w1):
+    kernel = start("w1")
+    kernel.value("import sys; print('no more', file=sys.__stderr__, flush=True)")
+    w1.run("kill", "-USR1", kernel.value("import os; print(os.getppid())"))
+    until(lambda: kernel.get()["execution_state"] == "dead")
+    reason = kernel.get()["reason"]
+    assert "The launcher on host w1 was ended by SIGUSR1. Its last lines:" in reason
+    assert "no more" in reason
+    assert nothing_left(w1)
+
+
 def test_a_keeper_that_is_killed_takes_its_kernel_along(start, w1):
     kernel = start("w1")
     launcher = kernel.value("import os; print(os.getppid())")
