@@ -9,18 +9,22 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _MAGICS = ("run_cell_magic", "run_line_magic")
 
 
-def names_needed(tree: ast.AST, names: Sequence[str]) -> Set[str]:
+def names_needed(tree: "ast.Module | ast.Interactive", names: Sequence[str]) -> Set[str]:
     """Return which of `names` a cell reads from the namespace before it gives them a value itself.
 
     Parameters
     ----------
-    tree : ast.Module
+    tree : ast.Module or ast.Interactive
         The cell.
     names : sequence of str
         The names to look for.
     """
     reader = _Reader()
-    reader.visit(tree)
+    for statement in tree.body:
+        try:
+            reader.visit(statement)
+        except RecursionError:  # some hundred calls in a chain, for instance
+            reader.skim(statement)
     return set(names) & (reader.needed | (reader.needed_later - reader.bound))
 
 
@@ -42,6 +46,17 @@ class _Reader(ast.NodeVisitor):
         self.needed_later: Set[str] = set()
         self.bound: Set[str] = set()
         self._local: Set[str] = set()
+
+    def skim(self, statement: ast.stmt) -> None:
+        """Take all names of a statement that is nested too deeply, whatever they are to it, as read before bound."""
+        self._local = set()
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
+                self._read(node.id)
+            elif isinstance(node, ast.Call):
+                for word in _words_of_code(node):
+                    self._read(word)
+        self.bound |= _stored_in(statement)
 
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Store):

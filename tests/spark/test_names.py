@@ -61,6 +61,23 @@ def test_a_cell_needs_the_names_that_it_reads_and_does_not_bind(cell: str, neede
     assert names_needed(compile(cell, "<cell>", "exec", flags=flags), NAMES) == needed
 
 
+@pytest.mark.parametrize(
+    ("cell", "needed"),
+    [
+        ("spark.range(1){chain}", {"spark"}),
+        ("df = spark.range(1){chain}\nsc", {"spark", "sc"}),
+        ("def f():\n    return spark.range(1){chain}", {"spark"}),
+        ("[x{chain} for x in sc]", {"sc"}),
+        ("eval('sc'){chain}", {"sc"}),
+        ("frame{chain}\nspark.range(1)", {"spark"}),
+        ("from tools import make\nspark = make(){chain}\nspark.range(3)", set()),
+        ("spark = make()\nspark.range(1){chain}", set()),
+    ],
+)
+def test_a_chain_of_calls_may_be_long(cell: str, needed: set[str]) -> None:
+    assert names_needed(ast.parse(cell.format(chain=".f(1)" * 300)), NAMES) == needed
+
+
 def test_a_program_that_is_run_gets_what_it_reads(tmp_path):
     (tmp_path / "job.py").write_text("print(spark.range(3).count())")
     cell = f"get_ipython().run_line_magic('run', '-i {tmp_path}/job.py x')"
