@@ -31,6 +31,9 @@ RESTART_TIMEOUT = 60.0
 ASKED = 30.0
 """Seconds within which a kernel that its client asked to end for a restart does so."""
 
+KEPT_TOKENS = 8
+"""How many of the resume tokens are kept that were given since the last one was shown."""
+
 LINK_PATIENCE = 8.0
 """Seconds for which a request waits for a launcher that lost its link: as long as one takes at most to call again."""
 
@@ -100,9 +103,9 @@ class Launcher:
     def accept(self, params: protocol.Message) -> bool:
         """Say whether this ``hello`` proves that it comes from this launcher.
 
-        A ticket is good for one use: by whoever showed it first, until it said more than ``hello``. Of
-        the resume tokens the last two are good. The answer to the last ``hello`` may have been lost with
-        its connection.
+        A ticket is good for one use: by whoever showed it first, until it said more than ``hello``. A
+        resume token is good until one is shown that was given later. The answer to a ``hello`` may be lost
+        with its connection, and to the next one too; and which of them was heard is not known here.
         """
         ticket, token = text_of(params, "ticket"), text_of(params, "resume")
         if ticket:
@@ -111,6 +114,7 @@ class Launcher:
         if not token or not any(known):
             return False
         self.ticket = None
+        self._tokens = self._tokens[known.index(True) :]
         return True
 
     def _accept_ticket(self, ticket: str, nonce: str) -> bool:
@@ -131,7 +135,8 @@ class Launcher:
         self.peer = peer
         self.host = text_of(params, "host", 255) or self.host
         self.restarts_in_place = params.get("restarts_in_place") is not False
-        self._tokens = [*self._tokens[-1:], secrets.token_hex(32)]
+        shown, given = self._tokens[:1], self._tokens[1:]
+        self._tokens = [*shown, *given[1 - KEPT_TOKENS :], secrets.token_hex(32)]
         return self._tokens[-1]
 
     def detach(self, link: Link) -> None:

@@ -133,6 +133,38 @@ async def test_a_ticket_is_good_again_for_the_launcher_that_never_heard_the_answ
     assert answer["error"]["code"] == protocol.REJECTED
 
 
+async def test_a_resume_token_is_good_until_a_later_one_is_shown(listener):
+    launcher = await register(listener)
+
+    async def show(**proof):
+        one = await peer(listener)
+        answer = await asyncio.to_thread(lambda: one.hello(kernel_id=launcher.kernel_id, **proof))
+        return answer["result"]["resume"] if "result" in answer else answer["error"]["code"]
+
+    first = await show(ticket=launcher.ticket)
+    lost, heard, late = given = [await show(resume=first) for _ in range(3)]
+    assert protocol.REJECTED not in given
+    newest = await show(resume=heard)
+    assert [await show(resume=old) for old in (first, lost)] == [protocol.REJECTED] * 2
+    assert isinstance(await show(resume=newest), str)
+    assert [await show(resume=old) for old in (first, heard, late)] == [protocol.REJECTED] * 3
+
+
+async def test_the_resume_tokens_that_nobody_shows_do_not_pile_up(listener):
+    launcher = await register(listener)
+    proof = {"kernel_id": launcher.kernel_id}
+
+    async def show(**more):
+        one = await peer(listener)
+        return (await asyncio.to_thread(lambda: one.hello(**proof, **more))).get("result", {}).get("resume")
+
+    first = await show(ticket=launcher.ticket)
+    given = [await show(resume=first) for _ in range(20)]
+    assert await show(resume=given[0]) is None
+    assert await show(resume=first)
+    assert await show(resume=given[-1])
+
+
 @pytest.mark.parametrize(
     "params",
     [
