@@ -10,20 +10,15 @@ from __future__ import annotations
 import os
 
 from .errors import ConnectionFileError
+from .private import PrivateDirectory, remove_abandoned, remove_if_there
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping
+    from typing import Any, Mapping
 
     from .arguments import Options
 
 LOOPBACK = "127.0.0.1"
-
-PREFIX = "elyra-kernel-"
-"""What private directories are called, and then this host's name: several may share TMPDIR."""
-
-ABANDONED_AGE = 60.0
-"""Seconds after which a directory that nobody holds locked was left by a launcher that was killed."""
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 
@@ -56,20 +51,16 @@ class ConnectionFile:
     def __init__(self, named: str, environ: Mapping[str, str]) -> None:
         self.info: dict[str, Any] = {}
         self.adopted = False
-        self._directory = ""
-        self._lock = -1
-        self._base = ""
+        self._directory: PrivateDirectory | None = None
+        # YARN clears away a container's directory whatever becomes of its processes.
+        self._base = os.path.abspath(os.getcwd() if "CONTAINER_ID" in environ else environ.get("TMPDIR") or "/tmp")
         name = os.path.basename(named) or "kernel.json"
         self.path = os.path.abspath(named or name)
         if named and os.path.exists(self.path):
             self._adopt()
         elif not named or not _is_private(os.path.dirname(self.path)):
-            # YARN clears away a container's directory whatever becomes of its processes.
-            in_container = "CONTAINER_ID" in environ
-            self._base = os.path.abspath(os.getcwd() if in_container else environ.get("TMPDIR") or "/tmp")
-            self._directory = _private_directory(self._base)
-            self._lock = _lock(self._directory)
-            self.path = os.path.join(self._directory, name)
+            self._directory = PrivateDirectory(self._base)
+            self.path = os.path.join(self._directory.path, name)
 
     @property
     def has_ports(self) -> bool:
@@ -116,31 +107,15 @@ class ConnectionFile:
         """Remove the file, and the directory if it was made for it."""
         if self.adopted:
             return
-        if self._directory:
-            _remove_directory(self._directory)
+        if self._directory is not None:
+            self._directory.remove()
         else:
             for name in (self.path, self.path + ".new"):
-                _remove(os.unlink, name)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+                remove_if_there(os.unlink, name)
 
     def remove_abandoned(self) -> None:
-        """Remove what launchers of this user on this host left that were killed."""
-        if not self._directory:
-            return
-        import time
-
-        before = time.time() - ABANDONED_AGE
-        try:
-            with os.scandir(self._base) as entries:
-                for entry in entries:
-                    if entry.name.startswith(_prefix()) and entry.path != self._directory:
-                        status = entry.stat(follow_symlinks=False)
-                        if status.st_uid == os.getuid() and status.st_mtime < before:
-                            _remove_unlocked(entry.path)
-        except OSError:
-            return  # nobody's task but the next one's
+        """Remove what launchers that were killed left where this one makes private directories."""
+        remove_abandoned(self._base)
 
     def _adopt(self) -> None:
         import json
@@ -171,67 +146,12 @@ def to_json(info: Mapping[str, Any]) -> str:
     return "{\n " + ",\n ".join(f"{literal(name)}: {literal(value)}" for name, value in info.items()) + "\n}\n"
 
 
-def _remove(how: Callable[[str], object], path: str) -> None:
-    try:
-        how(path)
-    except OSError:
-        return  # never made, or the kernel's user put something of theirs there
-
-
-def _remove_directory(directory: str) -> None:
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return  # somebody was faster
-    for name in names:
-        _remove(os.unlink, os.path.join(directory, name))
-    _remove(os.rmdir, directory)
-
-
-def _lock(directory: str) -> int:
-    """Hold a directory locked for as long as this process lives; return the descriptor, -1 if it cannot be."""
-    import fcntl
-
-    descriptor = -1
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by another, or a file system without locks
-        if descriptor >= 0:
-            os.close(descriptor)
-        return -1
-    return descriptor
-
-
-def _remove_unlocked(directory: str) -> None:
-    descriptor = _lock(directory)
-    if descriptor >= 0:
-        _remove_directory(directory)
-        os.close(descriptor)
-
-
 def _is_private(directory: str) -> bool:
     try:
         status = os.stat(directory)
     except OSError:
         return False
     return status.st_uid == os.getuid() and not status.st_mode & 0o077 and os.access(directory, os.W_OK)
-
-
-def _prefix() -> str:
-    return f"{PREFIX}{os.uname().nodename}-"
-
-
-def _private_directory(base: str) -> str:
-    directory = os.path.join(base, _prefix() + os.urandom(8).hex())
-    try:
-        os.mkdir(directory, 0o700)
-    except OSError as error:
-        raise ConnectionFileError(
-            f"no private directory for the connection file can be made in {base} ({error.strerror}); "
-            "set TMPDIR to a directory that is writable here"
-        ) from error
-    return directory
 
 
 def free_ports(ip: str, count: int, port_range: tuple[int, int] | None, retries: int) -> list[int]:

@@ -10,6 +10,7 @@ import os
 
 from .errors import LauncherError, UsageError
 from .kernels import Kernel
+from .private import PrivateDirectory
 
 TYPE_CHECKING = False  # importing typing would take half a megabyte of each supervisor
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RKernel(Kernel):
         values, self._arguments = _take(options.kernel_arguments, ("customappname", "rscript"))
         self._application = values.get("customappname", "")
         self._rscript = values.get("rscript", "") or os.environ.get(RSCRIPT_VARIABLE, "") or "Rscript"
-        self._directory = ""
+        self._directory: PrivateDirectory | None = None
         # R makes an eager context itself, and could only wait for the driver.
         self.starts_before_spark = options.spark_mode != "eager"
 
@@ -52,7 +53,9 @@ class RKernel(Kernel):
 
     def environment(self, environ: dict[str, str]) -> dict[str, str]:
         """Return the environment, with a locale that has all characters, and a directory for R's own files."""
-        private = {"ELYRA_R_KERNEL": _source(), "ELYRA_R_TMPDIR": environ.get("TMPDIR", ""), "TMPDIR": self._directory}
+        private = {"ELYRA_R_KERNEL": _source(), "ELYRA_R_TMPDIR": environ.get("TMPDIR", "")}
+        if self._directory is not None:
+            private["TMPDIR"] = self._directory.path
         return {**environ, **_utf8(environ), **private}
 
     def before_start(self) -> None:
@@ -60,8 +63,7 @@ class RKernel(Kernel):
         import tempfile
 
         self._remove_directory()
-        base = os.getcwd() if "CONTAINER_ID" in os.environ else None
-        self._directory = tempfile.mkdtemp(prefix="elyra-r-", dir=base)
+        self._directory = PrivateDirectory(os.getcwd() if "CONTAINER_ID" in os.environ else tempfile.gettempdir())
 
     def before_exec(self) -> None:
         """Let no interrupt end the kernel before it handles interrupts itself, as R does from then on."""
@@ -74,10 +76,8 @@ class RKernel(Kernel):
         self._remove_directory()
 
     def _remove_directory(self) -> None:
-        import shutil
-
-        if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._directory is not None:
+            self._directory.remove()
 
 
 def _take(arguments: Sequence[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -4,10 +4,13 @@ import os
 import shutil
 import stat
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 from client import RequestError
 from conftest import change_spec
+from waiting import until
 
 RUNS = "cat('it runs\\n'); flush.console(); "
 
@@ -124,6 +127,18 @@ def test_a_killed_kernel_is_reported_and_starts_again(start, r_server):
     kernel.wait_for_state("restarting")
     assert kernel.value("cat(exists('kept'))") == "FALSE"
     assert "ended by signal 9 (SIGKILL)" in r_server.log_file.read_text()
+
+
+def test_the_files_of_r_are_removed_though_its_launcher_was_killed(start):
+    """By the next launcher, which may be that of any other kernel."""
+    killed = start("ir_local")
+    files = Path(killed.value("cat(tempdir())"))
+    assert files.is_dir()
+    psutil.Process(int(killed.value("cat(Sys.getpid())"))).parent().kill()
+    until(lambda: killed.get()["execution_state"] == "dead")
+    os.utime(files.parent, (0, 0))
+    start("ir_local").value("cat(1)")
+    assert not files.parent.exists()
 
 
 def test_quit_in_a_cell_ends_the_kernel_after_its_last_words(start):
