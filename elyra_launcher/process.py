@@ -246,10 +246,13 @@ def _mask(how: str) -> None:
 
 
 def restore_signals() -> None:
-    """Undo what Python, or a server started by nohup, does to signals, for a program that expects otherwise."""
+    """Undo what is done to signals by Python, nohup or a shell's ``&``, for a program that expects otherwise.
+
+    ``early.sh`` starts launchers by ``&``. They themselves stay deaf to an interrupt, which is not meant for them.
+    """
     import signal
 
-    for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP):
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_DFL)
 
 

@@ -25,6 +25,19 @@ def test_signals_to_the_launcher_end_both(server, launch, signum, code):
     assert "SIG" in server.wait_for("error")["message"]
 
 
+def test_a_kernel_is_interrupted_though_its_launcher_was_started_in_the_background(server, launch, tiny_kernel):
+    """As by ``early.sh``: such a program ignores interrupts, and so does all that it starts."""
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from elyra_launcher import launch; "
+    started = launch(*tiny_kernel(), program=("-c", code + "sys.exit(launch(sys.argv[1:]))"))
+    server.wait_for("connection")
+    started.process.send_signal(signal.SIGINT)
+    assert server.request("signal", {"signum": 0})["result"] == {"alive": True}
+    assert server.request("interrupt")["result"] == {}
+    assert server.wait_for("exit")["signal"] == signal.SIGINT
+    assert server.of("error") == []
+    assert started.wait() == 128 + signal.SIGINT
+
+
 def test_a_signal_that_comes_with_the_kernel_s_start_ends_both(launch):
     command = "kill -TERM $PPID; sleep 600"
     started = launch("--", "/bin/sh", "-c", command, "{connection_file}")
