@@ -19,7 +19,7 @@ from tornado import web
 from traitlets import default
 
 from elyra_server.buffering import Outlet
-from elyra_server.cells import PATIENCE, UNANSWERED, CellWatch
+from elyra_server.cells import LOST, PATIENCE, UNANSWERED, CellWatch
 from elyra_server.settings import Settings
 
 V1 = "v1.kernel.websocket.jupyter.org"
@@ -44,6 +44,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
     _address: tuple[Any, ...] = ()
     _cells: CellWatch | None = None
     _outlet: Outlet | None = None
+    _looking: asyncio.TimerHandle | None = None
     _connected = False
     _base: ClassVar[Any] = ZMQChannelsWebsocketConnection  # without types of its own
 
@@ -93,6 +94,8 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
             return None
         if self._reconnecting is not None:
             self._reconnecting.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         if self.kernel_id in self.multi_kernel_manager:
             self.multi_kernel_manager.remove_restart_callback(self.kernel_id, self.on_kernel_back, "restarted")
             self.multi_kernel_manager.remove_restart_callback(self.kernel_id, self.on_interrupt, "interrupted")
@@ -149,9 +152,26 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
             outlet.begin()
 
     def _deliver(self, stream: Any, message: list[Any]) -> None:
-        if self._cells is not None and getattr(stream, "channel", stream) == "iopub":
-            self._cells.see(self.session.feed_identities(message)[1])
+        channel = getattr(stream, "channel", stream)
+        if self._cells is not None and channel in ("iopub", "shell"):
+            frames = self.session.feed_identities(message)[1]
+            if channel == "iopub":
+                self._cells.see(frames)
+            elif self._cells.see_answer(frames) and self._looking is None:
+                self._looking = asyncio.get_running_loop().call_later(LOST, self._look_for_end)
         super().handle_outgoing_message(stream, message)
+
+    def _look_for_end(self) -> None:
+        """Tell the client that its cell ended, if the kernel's word of that got lost."""
+        self._looking = None
+        if self._cells is None or not self._cells.waits:
+            return
+        if self._cells.silence < LOST or (self._outlet is not None and self._outlet.behind):
+            self._looking = asyncio.get_running_loop().call_later(LOST, self._look_for_end)
+            return
+        self.log.warning("Kernel %s published more than could be taken: the end of a cell got lost.", self.kernel_id)
+        message = self.session.msg("status", {"execution_state": "idle"}, parent=self._cells.parent)
+        self._deliver("iopub", self.session.serialize(message))
 
     def _tell(self, text: str, parent: bytes) -> None:
         self._base.write_stderr(self, text, self.session.unpack(parent) if parent else {})

@@ -427,6 +427,28 @@ def test_the_reason_of_a_crash_stays_where_its_restart_fails(server, tmp_path):
     assert f"It could not be restarted: The kernel {program} could not be started" in reason
 
 
+KEEPS_ITS_END = """
+kernel = get_ipython().kernel
+publish = kernel._publish_status
+
+def publish_but_once(status, *args, **options):
+    if status == "idle":
+        kernel._publish_status = publish
+    else:
+        publish(status, *args, **options)
+
+kernel._publish_status = publish_but_once
+print("on")
+"""
+
+
+def test_a_cell_whose_end_got_lost_ends_all_the_same(server):
+    """ZeroMQ drops what a kernel publishes faster than it is taken."""
+    with closing(server.socket(server.start("python_launcher"))) as socket:
+        assert socket.run(KEEPS_ITS_END) == "on\n"
+        assert socket.run("print(6 * 7)") == "42\n"
+
+
 @pytest.mark.parametrize(
     ("protocol", "frame"),
     [
