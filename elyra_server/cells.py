@@ -19,8 +19,11 @@ UNANSWERED = (
     "If it goes on, restart the kernel, which ends it."
 )
 
-LOST = 5.0
+LOST = 10.0
 """Seconds of silence after a cell was answered until its end counts as lost."""
+
+FLOOD = 1000
+"""Messages of a cell from which on ZeroMQ may have dropped some. Fewer come in the end, however late the network is."""
 
 HEADER, PARENT, CONTENT = 1, 2, 4  # frames of a message, the signature being the first
 
@@ -39,6 +42,7 @@ class CellWatch:
         self.parent: dict[str, Any] | None = None
         self._answered: Any = b""
         self._heard = 0.0
+        self._count = 0
 
     def see_answer(self, frames: Sequence[Any]) -> bool:
         """Note a message of the shell channel; return whether it answers a cell."""
@@ -49,8 +53,8 @@ class CellWatch:
 
     @property
     def waits(self) -> bool:
-        """Whether the cell was answered, but has not ended."""
-        if self.parent is None or not self._answered:
+        """Whether the cell published a lot and was answered, but has not ended."""
+        if self.parent is None or not self._answered or self._count < FLOOD:
             return False
         return bool(self._unpack(self._answered).get("msg_id") == self.parent.get("msg_id"))
 
@@ -62,8 +66,10 @@ class CellWatch:
     def see(self, frames: Sequence[Any]) -> None:
         """Note a message of the iopub channel: its frames, without those in front of the signature."""
         self._heard = time.monotonic()
+        self._count += 1
         header = bytes(frames[HEADER])
         if b'"execute_input"' in header:
+            self._count = 0
             self.parent = self._unpack(frames[PARENT])
         elif self.parent is not None and b'"status"' in header and b'"idle"' in bytes(frames[CONTENT]):
             ended = self._unpack(frames[PARENT]).get("msg_id")
