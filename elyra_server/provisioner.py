@@ -150,7 +150,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
             else:
                 info = dict(self.connection_info)
         except BaseException as error:  # also a launch that was cancelled leaves nothing
-            await self._release(now=True)
+            await self._give_back()
             await self._forget_file_and_ports()
             if isinstance(error, (ElyraError, asyncio.CancelledError)) or not isinstance(error, Exception):
                 raise
@@ -169,7 +169,7 @@ class ProcessProxyProvisioner(LocalProvisioner):
         try:
             await asyncio.shield(launching)
         except asyncio.CancelledError:
-            await self._release(now=True)
+            await self._give_back()
             await asyncio.wait({launching})
             if launching.exception() is None:
                 await _kill_if_running(proxy)
@@ -328,12 +328,21 @@ class ProcessProxyProvisioner(LocalProvisioner):
         proxy, self.process_proxy = self.process_proxy, None
         if proxy is None:
             return
-        if callable(getattr(proxy, "release", None)):
-            await proxy.release(now)
-        else:
-            await invoke(proxy.kill)
-        if launcher is not None and not callable(getattr(proxy, "begin", None)):
-            Listener.shared(self.settings).forget(launcher)
+        try:
+            if callable(getattr(proxy, "release", None)):
+                await proxy.release(now)
+            else:
+                await invoke(proxy.kill)
+        finally:
+            if launcher is not None and not callable(getattr(proxy, "begin", None)):
+                Listener.shared(self.settings).forget(launcher)
+
+    async def _give_back(self) -> None:
+        """Release what a failed launch has. What is told is why it failed, not what a process proxy says to this."""
+        try:
+            await self._release(now=True)
+        except Exception as error:  # noqa: BLE001 - whatever others' process proxies raise that have started nothing
+            self.log.warning("Kernel %s: %s cannot give it back: %r", self.kernel_id, self._proxy_class.__name__, error)
 
     # -- command and environment -------------------------------------------------------------------
 
