@@ -464,7 +464,7 @@ def test_a_cell_whose_end_got_lost_ends_all_the_same(server):
         ("", b""),
     ],
 )
-def test_a_frame_that_is_no_message_ends_its_websocketalone(server, protocol, frame):
+def test_a_frame_that_is_no_message_ends_its_websocket_alone(server, protocol, frame):
     kernel_id = server.start("python_launcher")
     with closing(server.socket(kernel_id)) as other:
         url = f"ws://127.0.0.1:{server.port}/api/kernels/{kernel_id}/channels"
@@ -517,7 +517,7 @@ def test_a_cell_may_print_a_lot(server):
     socket.close()
 
 
-def test_a_websocketto_a_dead_kernel_is_told_the_reason(server):
+def test_a_websocket_to_a_dead_kernel_is_told_the_reason(server):
     kernel_id = server.start("python_launcher")
     socket = server.socket(kernel_id)
     socket.send("quit()")
