@@ -173,10 +173,7 @@ class Session(threading.Thread):
         # It may come a little after the end of the output, if it comes.
         self._channel.status_event.wait(STATUS_LIMIT)
         code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
-        if code >= 0:
-            return int(code)
-        self._transport.join(STATUS_LIMIT)
-        return None
+        return None if code < 0 else int(code)
 
 
 def _is_denial(error: paramiko.SSHException) -> bool:
