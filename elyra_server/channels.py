@@ -161,12 +161,17 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
                 self._looking = asyncio.get_running_loop().call_later(LOST, self._look_for_end)
         super().handle_outgoing_message(stream, message)
 
+    @property
+    def _behind(self) -> bool:
+        """Whether messages wait for the client."""
+        return self._outlet is not None and self._outlet.behind
+
     def _look_for_end(self) -> None:
         """Tell the client that its cell ended, if the kernel's word of that got lost."""
         self._looking = None
         if self._cells is None or not self._cells.waits:
             return
-        if self._cells.silence < LOST or (self._outlet is not None and self._outlet.behind):
+        if self._cells.silence < LOST or self._behind:
             self._looking = asyncio.get_running_loop().call_later(LOST, self._look_for_end)
             return
         self.log.warning("Kernel %s published more than could be taken: the end of a cell got lost.", self.kernel_id)
@@ -208,8 +213,7 @@ class RemoteChannelsConnection(ZMQChannelsWebsocketConnection):
 
     def _tell_unanswered(self, cell: dict[str, Any]) -> None:
         # Of a client that is behind it is not known what it will have seen.
-        behind = self._outlet is not None and self._outlet.behind
-        if self._cells is not None and self._cells.parent is cell and not behind:
+        if self._cells is not None and self._cells.parent is cell and not self._behind:
             self._base.write_stderr(self, UNANSWERED, cell)
 
     def on_kernel_back(self) -> None:

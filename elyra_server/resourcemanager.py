@@ -107,7 +107,6 @@ class ResourceManager:
         await self._ask(lambda client: client.cluster_application_kill(application_id), lambda data: None)
 
     async def _ask(self, question: Callable[[Any], Any], read: Callable[[Any], T]) -> T:
-        await self.connect()
         return await in_thread(self._ask_now, question, read)
 
     def _ask_now(self, question: Callable[[Any], Any], read: Callable[[Any], T]) -> T:
@@ -116,7 +115,7 @@ class ResourceManager:
 
         try:
             with self._turn:
-                if self._client is None:  # another question has just failed
+                if self._client is None:  # the first question, or one after a failure
                     self._find_active()
                 try:
                     return read(question(self._client).data)
