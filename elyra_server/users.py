@@ -64,7 +64,8 @@ def check_principal(settings: Settings, config: Mapping[str, Any], environ: Mapp
     UserNotAuthorizedError
         If that is the user of the ticket.
     """
-    _refuse_own(settings, config, environ.get("KERNEL_USERNAME", ""), user_of_cache(environ))
+    if settings.impersonation_enabled:
+        _refuse_own(settings, config, environ.get("KERNEL_USERNAME", ""), user_of_cache(environ))
 
 
 def check_own_host(settings: Settings, config: Mapping[str, Any], environ: Mapping[str, str], host: str) -> None:
