@@ -35,20 +35,24 @@ if mode == "container":
     zipped = urlsplit(properties["spark.yarn.dist.pyFiles"]).path
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "ELYRA_TEST_MARKER")}
     env = {**kept, "CONTAINER_ID": "container_1", "PYTHONPATH": zipped}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "elyra_launcher", *sys.argv[1:]],
-        cwd=container,
-        env=env,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=(container / "stderr").open("w"),
-    )
-    (place / "pid").write_text(str(process.pid))
-    # Whose child it is: a container's parent is the NodeManager, which stays.
+    told, tell = os.pipe()
+    # Whose child it is: a container's parent is the NodeManager, which is there before it and stays.
     if os.fork() == 0:
         os.setsid()
         os.closerange(0, 3)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "elyra_launcher", *sys.argv[1:]],
+            cwd=container,
+            env=env,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(container / "stderr").open("w"),
+        )
+        (place / "pid").write_text(str(process.pid))
+        os.close(tell)
         process.wait()
         os._exit(0)
-    process.returncode = 0
+    os.close(tell)
+    os.read(told, 1)
 sys.exit(0)

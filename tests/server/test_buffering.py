@@ -71,7 +71,7 @@ def read(socket, request):
 @pytest.mark.parametrize("away", [True, False])
 def test_output_that_nobody_reads_is_bounded_and_its_end_comes(server, tmp_path, away):
     """The client's socket is closed during a flood, or it is open and the client does not read."""
-    count, size, go = 15_000, 6_000, tmp_path / "go"
+    count, size, go = 30_000, 6_000, tmp_path / "go"
     kernel_id = server.start("python_launcher")
     socket = server.socket(kernel_id, "the-session")
     request = socket.send(FLOOD.format(go=str(go), count=count, size=size))
