@@ -150,16 +150,17 @@ cancel_jobs <- function() try_to_cancel(with_context(function(context) invoke(jv
 
 # Cancels what an interrupted cell left, and returns when it is over: the jobs, for which Spark takes its time, and the
 # interrupted calls, which may have been about to start one. Who does not want to wait interrupts again.
-finish_jobs <- function(limit = c(jobs = 1, calls = 60)) {
+finish_jobs <- function(limit = c(jobs = 10, calls = 60)) {
   try_to_cancel(with_context(function(context) {
     tracker <- invoke(jvm, context, "statusTracker")
-    start <- proc.time()[["elapsed"]]
+    start <- answered <- proc.time()[["elapsed"]]
     repeat {
       invoke(jvm, context, "cancelAllJobs")
       calls <- sum(!vapply(abandoned, function(each) socketSelect(list(each), FALSE, 0), NA))
-      passed <- proc.time()[["elapsed"]] - start
-      if (calls > 0L && passed > limit[["calls"]]) break
-      if (calls == 0L && (active_jobs(tracker) == 0L || passed > limit[["jobs"]])) break
+      now <- proc.time()[["elapsed"]]
+      if (calls > 0L) answered <- now
+      if (now - start > limit[["calls"]]) break
+      if (calls == 0L && (active_jobs(tracker) == 0L || now - answered > limit[["jobs"]])) break
       if (!tryCatch(allowInterrupts({ Sys.sleep(0.02); TRUE }), interrupt = function(condition) FALSE)) break
     }
     forget(tracker)

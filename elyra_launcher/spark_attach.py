@@ -21,6 +21,10 @@ from . import spark_gateway
 #: How long an interrupted call may take to give its answer after its job was cancelled, in seconds.
 INTERRUPT_GRACE = 1.0
 
+#: How long an interrupted cell waits for the end of its jobs, of which Spark tells in its own time, in seconds; another
+#: interrupt ends that.
+JOBS_LIMIT = 10.0
+
 #: How long to wait before cancelling again, for a call that had not submitted its job yet, in seconds.
 CANCEL_INTERVAL = 0.1
 
@@ -123,7 +127,7 @@ def _collect_answer(connection: Any) -> None:
         return
     end = time.monotonic() + INTERRUPT_GRACE
     while time.monotonic() < end:
-        _in_thread(cancel_jobs)
+        _in_thread(cancel_jobs, INTERRUPT_GRACE)
         if select.select([connection.socket], [], [], CANCEL_INTERVAL)[0]:
             connection.stream.readline()
             return
@@ -131,11 +135,11 @@ def _collect_answer(connection: Any) -> None:
     connection.close()
 
 
-def _in_thread(function: Callable[[], None]) -> None:
+def _in_thread(function: Callable[[], None], limit: float) -> None:
     # A thread of its own has a connection of its own, beside the one that is waiting for its answer.
     thread = threading.Thread(target=function, name="elyra-cancel", daemon=True)
     thread.start()
-    thread.join(INTERRUPT_GRACE)
+    thread.join(limit)
 
 
 def cancel_jobs() -> None:
@@ -157,7 +161,7 @@ def _cancel_and_see_the_end() -> None:
     tracker = context.statusTracker()
     running = set(tracker.getActiveJobsIds())
     cancel_jobs()
-    end = time.monotonic() + INTERRUPT_GRACE
+    end = time.monotonic() + JOBS_LIMIT
     while running.intersection(tracker.getActiveJobsIds()) and time.monotonic() < end:
         time.sleep(END_INTERVAL)
 
@@ -165,7 +169,7 @@ def _cancel_and_see_the_end() -> None:
 def _cancel_after_interrupt(result: Any) -> None:
     # Jobs that other threads started for the interrupted cell, or that ran while the cell read their results.
     if isinstance(result.error_in_exec, KeyboardInterrupt):
-        _in_thread(_cancel_and_see_the_end)
+        _in_thread(_cancel_and_see_the_end, JOBS_LIMIT)
 
 
 class _AfterImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -174,15 +178,19 @@ class _AfterImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self, module: str, action: Callable[[], None]) -> None:
         self._module = module
         self._action = action
+        self._looking = False
 
     def find_spec(
         self, fullname: str, path: Any = None, target: Any = None
     ) -> Optional[importlib.machinery.ModuleSpec]:
         """Find `fullname` as the other finders do, with this object as its loader (called by the import system)."""
-        if fullname != self._module:
+        if fullname != self._module or self._looking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._looking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._looking = False
         if spec is not None and spec.loader is not None:
             self._loader = spec.loader
             spec.loader = self
@@ -197,3 +205,4 @@ class _AfterImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__spec__.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
         self._action()
+        sys.meta_path.remove(self)  # not before: an import that is interrupted is made again

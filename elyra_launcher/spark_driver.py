@@ -29,6 +29,9 @@ R_BACKEND = "elyra.rbackend"
 #: Spark's own default of ``spark.yarn.am.waitTime``, in seconds.
 DEFAULT_WAIT = 100.0
 
+#: Seconds that a process has for what it is to do in the driver, a busy JVM's first py4j included; and for its end.
+VERB_LIMIT, FINISH_LIMIT = 20.0, 25.0
+
 _UNITS = {"": 0.001, "us": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -71,11 +74,11 @@ class SparkDriver:
 
     def interrupted(self) -> None:
         """Cancel the running jobs of a kernel that cannot do it itself."""
-        self._run("cancel", timeout=5)
+        self._run("cancel", timeout=VERB_LIMIT)
 
     def restarting(self) -> None:
         """Clear what the kernel that is gone left in the context: jobs, cached data, temporary views, streams."""
-        self._run("clear", timeout=5)
+        self._run("clear", timeout=VERB_LIMIT)
 
     def ensure_context(self) -> None:
         """Make a SparkContext if there is none: the ApplicationMaster does not wait for one for ever."""
@@ -92,7 +95,7 @@ class SparkDriver:
         exit_jvm : bool
             True to let the JVM exit after an ordinary end, whatever threads the kernel left in it.
         """
-        self._run("finish" if ordinary else "stop", *(["exit"] if ordinary and exit_jvm else []), timeout=10)
+        self._run("finish" if ordinary else "stop", *(["exit"] if ordinary and exit_jvm else []), timeout=FINISH_LIMIT)
 
     def _run(self, *verbs: str, timeout: float) -> None:
         import subprocess

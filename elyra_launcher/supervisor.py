@@ -40,7 +40,7 @@ RESTART_GRACE = 2.0
 REPORT_LIMIT = 12.0
 """Seconds for which a failure, or the kernel's end, waits for the server that it is to be told to."""
 
-ARRIVAL_LIMIT = 60.0
+ARRIVAL_LIMIT = 120.0
 """Seconds that a launcher waits at its end for a Spark driver which is not there yet: its application would be a failed
 one."""
 

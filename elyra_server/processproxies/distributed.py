@@ -288,7 +288,7 @@ class DistributedProcessProxy(RemoteProcessProxy):
             "relay": secrets.token_hex(16) if self._tunnel is not None or address.startswith("[") else "",
         }
         python = str(self.proxy_config.get("python") or own_env.get(PYTHON) or "python3")
-        self.command = command = RemoteCommand(connection, python)
+        self.command = command = RemoteCommand(connection, python, self.remaining())
         starting = asyncio.ensure_future(command.start(order, packed))
         try:
             done, _ = await asyncio.wait({starting}, timeout=self.remaining())

@@ -30,14 +30,14 @@ from elyra_server.submitter.pool import OPTION, offer, prepare
 
 SUBMITTED = re.compile(r"\b(application_\d+_\d+)\b")
 
-END_PATIENCE = 4.0
+END_PATIENCE = 10.0
 """Seconds for which a kernel's end waits for what YARN knows of it."""
 
-FINISH_PATIENCE = 15.0
+FINISH_PATIENCE = 30.0
 """Seconds that an application has for its own end, once its launcher is gone, before it is killed: the launcher's last
-step, which stops Spark, may take 10."""
+step, which stops Spark, may take 25."""
 
-DRIVER_PATIENCE = 60.0
+DRIVER_PATIENCE = 120.0
 """Seconds more for one whose driver is not there yet, on a busy cluster: the kernel may be gone before it comes."""
 
 KILL_PATIENCE = 30.0

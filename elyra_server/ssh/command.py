@@ -47,6 +47,9 @@ class RemoteCommand:
         To the host.
     python : str
         The host's Python, for the landing.
+    remaining : float
+        Seconds that the launch has left. A quarter of them may go by until it begins on the host, if that is more than
+        `ARRIVAL_LIMIT`: with the rest there is time for another host.
 
     Attributes
     ----------
@@ -58,13 +61,14 @@ class RemoteCommand:
         Set when neither its output nor its end comes here any more.
     """
 
-    def __init__(self, connection: Connection, python: str) -> None:
+    def __init__(self, connection: Connection, python: str, remaining: float = 0.0) -> None:
         self.connection = connection
         self.directory = ""
         self._name = f"{PREFIX}{secrets.token_hex(8)}"
         self.pid = 0
         self.relay = ("", 0)
         self._python = python
+        self._arrival_limit = max(ARRIVAL_LIMIT, remaining / 4)
         self._kernel_id = ""
         self._perhaps_there = False
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -148,10 +152,10 @@ class RemoteCommand:
         self.directory = self.directory or self._name
 
     async def _await_arrival(self) -> None:
-        deadline = time.monotonic() + ARRIVAL_LIMIT
+        deadline = time.monotonic() + self._arrival_limit
         while True:
             if self.waits_for_session:  # for as long as the launch may take
-                deadline = time.monotonic() + ARRIVAL_LIMIT
+                deadline = time.monotonic() + self._arrival_limit
             done, _ = await asyncio.wait({self._arrived}, timeout=LOOK)
             if done:
                 self._arrived.result()
@@ -163,8 +167,8 @@ class RemoteCommand:
                 )
             if time.monotonic() > deadline:
                 raise HostError(
-                    f"Host {self.connection.target}: nothing was started within {ARRIVAL_LIMIT:g} s, though the login "
-                    f"succeeded.{self._quote()}"
+                    f"Host {self.connection.target}: nothing was started within {self._arrival_limit:.0f} s, though "
+                    f"the login succeeded.{self._quote()}"
                 )
 
     async def listen_no_more(self) -> None:

@@ -142,8 +142,8 @@ def test_an_interrupt_ends_the_cell_and_its_job_and_the_next_cell_works(lazy: Ke
 def test_an_interrupt_while_spark_starts_does_not_spoil_it(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path, "lazy")
     try:
-        soon = "import os, signal, threading\nthreading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
-        assert kernel.run(soon + "spark.range(3).count()") == "KeyboardInterrupt: "
+        kernel.run("import os, signal, threading\nthreading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()")
+        assert kernel.run("spark.range(3).count()") == "KeyboardInterrupt: "
         assert kernel.run("spark.range(3).count()") == "3"
     finally:
         kernel.close()
