@@ -36,7 +36,7 @@ exec /bin/bash "$@"
 USERS = {"alice": "/bin/bash", "bob": "/usr/sbin/nologin", "carol": "{directory}/greeting"}
 """Users that only the test hosts have, with their shells; PASSWORD is that of all."""
 
-START_LIMIT = 20.0
+START_LIMIT = 120.0
 PREFIX = "elyra-hosts-"
 
 # Runs as the first process of a host. Its input says when the network is there; sshd, which it becomes, reaps orphans.

@@ -25,7 +25,7 @@ from demo import GUARDIAN
 LOOPBACK = "127.0.0.1"
 REALM = "ELYRA.TEST"
 DOMAIN = "elyra.test"
-START_LIMIT = 20.0
+START_LIMIT = 120.0
 ATTEMPTS = 5  # to find a port that stays free until the daemon binds it
 PORTS = range(20000, 30000)  # the system gives none of these to a client's connection
 SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))

@@ -20,8 +20,8 @@ from typing import Any
 from demo import spark_home
 
 LOOPBACK = "127.0.0.1"
-START_LIMIT = 60.0
-STOP_LIMIT = 45.0
+START_LIMIT = 180.0
+STOP_LIMIT = 120.0
 READY = re.compile(r"is available at (https?://\S+)")
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
@@ -144,7 +144,7 @@ class Server:
         self._pump.join(5)
         return code
 
-    def request(self, method: str, path: str, body: Any = None, timeout: float = 180) -> Any:
+    def request(self, method: str, path: str, body: Any = None, timeout: float = 320) -> Any:
         """Send a request of the REST API and return what the JSON of its answer holds."""
         request = urllib.request.Request(
             self.url + path,

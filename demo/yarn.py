@@ -28,7 +28,7 @@ from xml.sax.saxutils import escape
 from demo import GUARDIAN, HADOOP_LIB, spark_home
 
 LOOPBACK = "127.0.0.1"
-START_LIMIT = 90.0  # seconds; 4 to 12 are usual
+START_LIMIT = 300.0  # seconds; 4 to 12 are usual
 ATTEMPTS = 3  # to find ports that stay free until the daemons bind them
 DAEMONS = {
     "resourcemanager": "org.apache.hadoop.yarn.server.resourcemanager.ResourceManager",
@@ -198,7 +198,7 @@ class Yarn:
         )
         # Without the proxies that a machine may have for the world.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=10) as response:
+        with opener.open(request, timeout=60) as response:
             return bytes(response.read())
 
     def _authorization(self) -> dict[str, str]:

@@ -112,7 +112,7 @@ class Kernel:
     def execute(
         self, code: str, limit: float = LIMIT, on_output: Callable[[str], None] | None = None, answer: str | None = None
     ) -> Result:
-        """Run a cell and return its result; `on_output` is called for each thing it prints, `answer` typed if asked."""
+        """Run a cell and return its result; `on_output` is called when it prints first, `answer` typed if asked."""
         return self.result_of(self.begin(code, answer is not None), limit, on_output, answer)
 
     def begin(self, code: str, allow_stdin: bool = False) -> str:
@@ -141,6 +141,7 @@ class Kernel:
                 result.text += content["text"]
                 if on_output is not None:
                     on_output(content["text"])
+                    on_output = None  # one print may be two messages; the second interrupt would be the next cell's
             elif kind in ("display_data", "execute_result"):
                 result.bundles.append(content["data"])
                 if kind == "execute_result":

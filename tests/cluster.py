@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from client import Kernel, RequestError
-from waiting import until
+from waiting import PATIENCE, until
 
 from demo import BUILD, spark_home
 from demo.server import Server
@@ -34,7 +34,7 @@ class Questions:
         assert len(tagged) <= 1
         return tagged[0] if tagged else None
 
-    def wait_for(self, application_id, *states, limit=30):
+    def wait_for(self, application_id, *states, limit=PATIENCE):
         """Return an application's report once it is in one of these states."""
         deadline = time.monotonic() + limit
         while (report := self.application(application_id))["state"] not in states:
@@ -42,7 +42,7 @@ class Questions:
             time.sleep(0.1)  # YARN tells nobody
         return report
 
-    def end_of(self, kernel_id, limit=30):
+    def end_of(self, kernel_id, limit=PATIENCE):
         """Return state and final status of a kernel's application, once it is over."""
         report = self.wait_for(self.application_of(kernel_id)["id"], *OVER, limit=limit)
         return report["state"], report["finalStatus"]
@@ -66,6 +66,8 @@ def yarn():
     with Cluster(heartbeat=0.25) as cluster:
         with (cluster.conf_dir / "spark-defaults.conf").open("a") as file:
             file.write("spark.driver.memory 1g\n")  # Spark's own default; Toree is killed with half of it
+            # Who compares what a cell gives wants no word on Spark's driver in it, however long that takes.
+            file.write("spark.yarn.appMasterEnv.ELYRA_SPARK_PATIENCE 600\n")
         yield cluster
     assert not cluster.directory.exists()
 
@@ -85,6 +87,11 @@ def server(yarn):
     check_nothing_left(yarn, server)
 
 
+def warm_submitters(server):
+    """Return how many warm submitters a server has been told are ready, so far."""
+    return server.log_file.read_text().count("A warm submitter is ready")
+
+
 def counting_spark(home, calls):
     """Make the tests' Spark at another place, with a spark-submit that adds a line to a file for each call."""
     (home / "bin").mkdir(parents=True)
@@ -100,7 +107,7 @@ def check_nothing_left(yarn, server):
     """No application runs, no container, and no file of a kernel or a launch is there."""
     for application in yarn.applications():
         yarn.wait_for(application["id"], *OVER)
-    until(lambda: not processes_in(yarn.directory / "node"), "the end of all containers", 10)
+    until(lambda: not processes_in(yarn.directory / "node"), "the end of all containers")
     assert list((server.directory / "tmp").iterdir()) == []
     assert list((server.directory / "runtime").glob("kernel-*")) == []
     assert list((yarn.directory / "staging").rglob("application_*")) == []

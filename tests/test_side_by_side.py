@@ -1,6 +1,7 @@
 """All tests side by side, with pytests that only say what happens to them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_all_parts_are_run_also_where_one_has_none_of_the_tests_asked_for(start,
         assert f"{name} was begun" in output
     process = start("quick", "yarn")
     output, _ = process.communicate(timeout=60)
-    assert "cluster: 0 s, code 5" in output
+    assert re.search(r"cluster: \d+ s, code 5", output)
     assert process.returncode == 0
 
 

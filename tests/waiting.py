@@ -3,9 +3,10 @@
 import time
 
 PAUSE = 0.05
+PATIENCE = 120.0  # seconds, of which only a failure takes more than it needs, on however busy a machine
 
 
-def until(condition, what="", limit=20.0):
+def until(condition, what="", limit=PATIENCE):
     """Return what a condition returns, once that is true; `what` names it where it is not within so many seconds."""
     deadline = time.monotonic() + limit
     while not (value := condition()):

@@ -57,7 +57,7 @@ SIMULATED = {
 def test_the_quick_form_gives_every_figure(tmp_path, suites, expected):
     results = tmp_path / "results.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--results", str(results), *suites]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
     assert answer.returncode == 0, answer.stderr[-4000:]
     figures = {each["name"]: each for each in json.loads(results.read_text())}
     assert set(figures) == expected
@@ -71,7 +71,7 @@ def test_the_quick_form_gives_every_figure(tmp_path, suites, expected):
 def test_the_growth_of_a_server_is_measured(tmp_path):
     results = tmp_path / "growth.json"
     command = [sys.executable, "-m", "benchmarks.growth", "--quick", "--results", str(results)]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
     assert answer.returncode == 0, answer.stderr[-4000:]
     rows = json.loads(results.read_text())
     assert [(each["kind"], each["kernels"]) for each in rows] == [("simulated", number) for number in (0, 5, 5)]

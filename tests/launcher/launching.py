@@ -16,9 +16,10 @@ from jupyter_client import BlockingKernelClient
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Binds its ports and stays for as long as it is told, or until SIGTERM. Runs on any Python 3.
+# Binds its ports and stays for as long as it is told, or until SIGTERM or SIGUSR1. Runs on any Python 3.
 TINY_KERNEL = """
 import json, os, signal, socket, sys, time
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(int(sys.argv[3])))
 info = json.load(open(sys.argv[1]))
 held = []
 for name in ("hb_port", "iopub_port", "control_port", "stdin_port", "shell_port"):
@@ -80,7 +81,7 @@ class Launch:
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = 120.0) -> int:
         """Return the exit code."""
         return self.process.wait(timeout)
 
@@ -99,10 +100,12 @@ class Launch:
                 continue
         return found
 
-    def gone(self, timeout: float = 5.0) -> bool:
+    def gone(self, timeout: float = 30.0) -> bool:
         """Wait until no process of this launch lives."""
-        psutil.wait_procs(self.processes(), timeout)
-        return not self.processes()
+        deadline = time.monotonic() + timeout
+        while (processes := self.processes()) and time.monotonic() < deadline:
+            psutil.wait_procs(processes, max(deadline - time.monotonic(), 0))
+        return not processes
 
     def files(self) -> list[Path]:
         """Return what there is in its temporary directory."""

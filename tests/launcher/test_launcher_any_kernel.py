@@ -48,7 +48,7 @@ def test_start_execute_restart_and_shutdown(server, launch, kernel):
 def test_a_kernel_that_takes_signals_is_interrupted_by_one(server, launch):
     started = launch("--", *BASH)
     with Client(server.wait_for("connection")["connection"]) as client:
-        request = client.start("echo begun; sleep 1000")
+        request = client.start("echo begun; while :; do :; done")
         client.await_stream("begun")
         assert server.request("interrupt")["result"] == {}
         client.result(request)

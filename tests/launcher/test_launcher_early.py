@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from launching import ROOT, Client, server_arguments, shut_down
+from waiting import until
 
 from elyra_launcher.early import script_of
 
@@ -124,7 +125,7 @@ def test_the_shell_of_the_application_master_starts_it_and_becomes_the_jvm(conta
     command = command_of(*container.arguments).replace("/usr/bin/java", str(java))
     with subprocess.Popen(["/bin/bash", "-c", command], cwd=tmp_path, env=environ) as shell:
         server.wait_for("connection")
-        assert (tmp_path / "stdout").read_text() == "java has BASH_ENV=\n"
+        until(lambda: (tmp_path / "stdout").read_text() == "java has BASH_ENV=\n", "the JVM")
         assert server.wait_for("hello")["pid"] != shell.pid
         shell.kill()  # as YARN does; the launcher is its child and ends with it
     assert "JVM" in server.wait_for("error")["message"]

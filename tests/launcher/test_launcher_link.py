@@ -252,8 +252,8 @@ def test_a_silent_link_is_dialled_again(make_server, start):
     started = start(*server_arguments(server), ELYRA_LAUNCH_TICKET=server.ticket)
     server.wait_for("hello", 2)
     server.wait_for("connection")
-    server.request("shutdown", {"now": True})
-    assert started.wait() == 0
+    started.process.terminate()  # an order may go into a link that is just being given up
+    assert started.wait() == 143
 
 
 def test_the_kernel_ends_when_the_lease_is_over(make_server, start):

@@ -14,6 +14,13 @@ import pytest
 from launching import ROOT, Client, server_arguments, shut_down
 
 
+def start_of_a_python():
+    """Return the seconds that it takes here and now, to compare with."""
+    begin = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import ssl"], check=True)
+    return time.monotonic() - begin
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_signals_to_the_launcher_end_both(server, launch, signum, code):
     started = launch()
@@ -21,7 +28,7 @@ def test_signals_to_the_launcher_end_both(server, launch, signum, code):
     sent = time.monotonic()
     started.process.send_signal(signum)
     assert started.wait() == code
-    assert time.monotonic() - sent < 3
+    assert time.monotonic() - sent < 10
     assert "SIG" in server.wait_for("error")["message"]
 
 
@@ -53,7 +60,7 @@ def test_a_stubborn_kernel_ends_with_its_launcher_as_quickly_as_yarn_wants_it(se
     sent = time.monotonic()
     started.process.terminate()
     assert started.wait() == 143
-    assert time.monotonic() - sent < 2  # a fifth of a second where nobody else keeps the machine busy
+    assert time.monotonic() - sent < 3 + 10 * start_of_a_python()  # a fifth of a second on a quiet machine
 
 
 def test_a_killed_launcher_leaves_no_kernel(server, launch):
@@ -250,8 +257,9 @@ def test_every_module_is_imported_by_the_oldest_python(module):
 
 def test_a_generic_kernel_on_the_oldest_python_for_launchers(server, launch, tiny_kernel):
     python = oldest_python()
-    started = launch(*tiny_kernel(0.5, 3, python), python=python)
+    started = launch(*tiny_kernel(60, 3, python), python=python)
     server.wait_for("connection")
+    server.request("signal", {"signum": int(signal.SIGUSR1)})
     assert started.wait() == 3
     assert server.wait_for("exit")["code"] == 3
     assert "tiny kernel on Python 3." in started.text

@@ -162,7 +162,7 @@ def mentions(process: psutil.Process, words: list[str]) -> bool:
 
 
 def eventually(
-    condition: Callable[[], Any], what: str, found: Callable[[], Any] = lambda: "nothing", limit: float = 60
+    condition: Callable[[], Any], what: str, found: Callable[[], Any] = lambda: "nothing", limit: float = 180
 ) -> None:
     """Return when a condition holds of which nobody tells."""
     deadline = time.monotonic() + limit

@@ -40,7 +40,7 @@ def test_an_interrupt_ends_the_job_of_the_cell(kernel, first_use):
 
     check_interrupted(kernel, kernel.interrupted(kernel.language.job, when=job_runs))
     # Spark ends a job, and tells of it, in its own time, which is a moment.
-    eventually(lambda: not kernel.jobs(facts, "running"), "the job's end", lambda: kernel.jobs(facts, "running"), 10)
+    eventually(lambda: not kernel.jobs(facts, "running"), "the job's end", lambda: kernel.jobs(facts, "running"))
     assert jobs[0]["jobId"] in [job["jobId"] for job in kernel.jobs(facts, "failed")]
     kernel.value(kernel.language.count, text="1000")
 

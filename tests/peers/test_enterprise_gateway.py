@@ -52,7 +52,7 @@ class Gateway:
         with self.log.open("wb") as log:
             command = [str(programs / "jupyter-enterprisegateway"), *options]
             self.process = subprocess.Popen(command, env=environ, cwd=directory, stdout=log, stderr=subprocess.STDOUT)
-        until(lambda: self.call("GET", "/api"), "the gateway to answer", 60)
+        until(lambda: self.call("GET", "/api"), "the gateway to answer")
 
     def call(self, method, path, body=None):
         """Return the answer to a request; None while nobody answers."""
@@ -95,7 +95,7 @@ class Channels:
     def __init__(self, gateway, kernel_id):
         self._socket = websocket.create_connection(f"ws://{gateway.url}/api/kernels/{kernel_id}/channels", timeout=60)
         # Output goes past a subscription that is not there yet; only what came back tells that it is.
-        until(lambda: self._hears(self._send("kernel_info_request", {})), "the kernel's output", 60)
+        until(lambda: self._hears(self._send("kernel_info_request", {})), "the kernel's output")
 
     def __enter__(self):
         return self
@@ -103,11 +103,11 @@ class Channels:
     def __exit__(self, *_):
         self._socket.close()
 
-    def start(self, code):
-        """Send a cell and return once it runs."""
+    def start(self, code, sign="execute_input"):
+        """Send a cell and return once there is a message of this type of it."""
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
         identity = self._send("execute_request", content)
-        self._message(identity, "execute_input")
+        self._message(identity, sign)
         return identity
 
     def _send(self, kind, content):
@@ -154,7 +154,7 @@ def test_a_kernel_starts_runs_is_interrupted_restarts_and_stops(gateway):
     with Channels(gateway, kernel_id) as channels:
         assert channels.result(channels.start("6 * 7")) == "42"
         assert channels.result(channels.start("import os; os.environ['KERNEL_ID']")) == repr(kernel_id)
-        endless = channels.start("import time\nwhile True: time.sleep(0.1)")
+        endless = channels.start("print('it runs', flush=True)\nimport time\nwhile True: time.sleep(0.1)", "stream")
         gateway.call("POST", f"/api/kernels/{kernel_id}/interrupt", {})
         assert channels.result(endless) == "KeyboardInterrupt"
         channels.start("x = 1")
@@ -162,7 +162,7 @@ def test_a_kernel_starts_runs_is_interrupted_restarts_and_stops(gateway):
     with Channels(gateway, kernel_id) as channels:
         assert channels.result(channels.start("x")) == "NameError"
     gateway.call("DELETE", f"/api/kernels/{kernel_id}")
-    until(lambda: not gateway.launchers(), "the kernel and its launcher to end", 10)
+    until(lambda: not gateway.launchers(), "the kernel and its launcher to end")
 
 
 def test_orders_of_strangers_harm_no_kernel(gateway):

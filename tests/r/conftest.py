@@ -28,7 +28,7 @@ def r_server(tmp_path_factory, r_library):
     directory = tmp_path_factory.mktemp("server")
     for name in ("data", "runtime", "config", "tmp"):
         (directory / name).mkdir(mode=0o700)
-    server = Server(directory, {"ELYRA_KERNEL_LAUNCH_TIMEOUT": "60", "SPARK_LOCAL_IP": "127.0.0.1"})
+    server = Server(directory, {"ELYRA_KERNEL_LAUNCH_TIMEOUT": "150", "SPARK_LOCAL_IP": "127.0.0.1"})
     options = ("--user", f"--python={sys.executable}")
     server.install("ir_local", "spark_R_local", *options)
     server.install("spark_R_local", "--kernel-name=sparkr", *options)

@@ -2,11 +2,11 @@
 
 import os
 import sys
-import time
 
 import psutil
 import pytest
 from conftest import NAMES, change_spec
+from waiting import until
 
 MISSING = "SparkR, the R package of Spark, is not installed"
 
@@ -100,10 +100,7 @@ def test_mode_none_gives_no_names_and_no_word_but_the_way_to_spark(start):
 def test_mode_eager_makes_the_context_without_being_asked(start, tmp_path):
     log = f"--conf spark.eventLog.enabled=true --conf spark.eventLog.dir={tmp_path}"
     kernel = start("spark_R_local", KERNEL_SPARK_CONTEXT_INIT_MODE="eager", KERNEL_EXTRA_SPARK_OPTS=log)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.iterdir()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)  # Spark tells by this file alone
+    until(lambda: list(tmp_path.iterdir()), "the file by which alone Spark tells")
     assert kernel.execute("cat(1)").text.endswith("1")
 
 

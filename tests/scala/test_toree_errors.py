@@ -20,7 +20,7 @@ from elyra_server.toree import add_assembly, packaged_assembly, scala_of
 )
 def test_what_toree_does_not_take_ends_the_launch_with_the_reason(launch, arguments, words):
     started = launch(*arguments, DEFAULT_INTERPRETER="")
-    assert started.wait(90) != 0
+    assert started.wait(300) != 0
     for word in words:
         assert word in started.text
 
@@ -89,7 +89,7 @@ def test_a_scala_that_only_the_driver_can_see_is_told_with_both_versions(launch,
     with zipfile.ZipFile(packaged_assembly()) as jar, zipfile.ZipFile(changed, "w") as other:
         other.writestr(BUILD_INFO, jar.read(BUILD_INFO).replace(b"2.12.15", b"2.11.12"))
     started = launch(TOREE_ASSEMBLY=str(changed))
-    assert started.wait(90) != 0
+    assert started.wait(300) != 0
     assert "built for Scala 2.11.12" in started.text and "has Scala 2.12." in started.text
 
 

@@ -63,7 +63,9 @@ def test_a_cell_that_loads_classes_is_not_stopped_by_force_before_it_is_through(
 @pytest.mark.parametrize("wait", [0.0, 0.05, 0.1, 0.2, 0.4])
 @pytest.mark.parametrize("cell", ['println("short")', 'throw new Exception("short")', 'val x: Int = "short"'])
 def test_an_interrupt_at_any_moment_leaves_the_kernel_usable(kernel, cell, wait):
-    status, text = kernel.run(cell, on_input=lambda: threading.Timer(wait, kernel.interrupt).start())
+    timer = threading.Timer(wait, kernel.interrupt)
+    status, text = kernel.run(cell, on_input=timer.start)
+    timer.join()
     assert status in ("ok", "error")
     assert "short" in text or "nterrupt" in text
     status, text = kernel.run("println(6 * 7)")  # which the interrupt may meet

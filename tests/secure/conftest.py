@@ -43,10 +43,6 @@ class Member(Server):
     def kinit(self, *options):
         self.kdc.kinit("elyra", self.cache, *options)
 
-    def warm_submitters(self):
-        """Return how many warm submitters the server has been told are ready, so far."""
-        return self.log_file.read_text().count("A warm submitter is ready")
-
     def count(self):
         """Return how often spark-submit was called."""
         return self.calls.read_text().count("called")

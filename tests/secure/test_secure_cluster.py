@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from client import Kernel, RequestError
-from cluster import CLUSTER
+from cluster import CLUSTER, warm_submitters
 from waiting import until
 
 WRITE = "spark.range({}).write.mode('overwrite').parquet('{}')"
@@ -30,7 +30,7 @@ def test_a_kernel_of_a_user_reads_and_writes_what_is_that_users_on_hdfs(server, 
 
 
 def test_the_warm_submitter_submits_for_each_user_with_the_servers_ticket(server, yarn, start):
-    until(server.warm_submitters, "a warm submitter", 60)
+    until(lambda: warm_submitters(server), "a warm submitter")
     before = server.count()
     for user in ("alice", "bob"):
         kernel = start(CLUSTER, KERNEL_USERNAME=user)
@@ -42,21 +42,22 @@ def test_the_warm_submitter_submits_for_each_user_with_the_servers_ticket(server
 
 
 def test_a_new_ticket_is_a_new_submitter_and_another_services_ticket_is_not(server, yarn, start):
-    ready = until(server.warm_submitters, "a warm submitter", 60)
+    ready = until(lambda: warm_submitters(server), "a warm submitter")
     before = server.count()
     start(CLUSTER, KERNEL_USERNAME="alice").delete()
     assert server.count() == before  # though the server's own questions added tickets to the cache
     server.kinit()
     start(CLUSTER, KERNEL_USERNAME="alice").delete()
     assert server.count() == before + 1
-    until(lambda: server.warm_submitters() > ready, "another submitter", 60)
+    until(lambda: warm_submitters(server) > ready, "another submitter")
     start(CLUSTER, KERNEL_USERNAME="alice").delete()
     assert server.count() == before + 1
 
 
 def test_a_launch_that_is_given_up_is_killed_by_the_servers_ticket(server, yarn):
+    until(lambda: warm_submitters(server), "a warm submitter")
     with pytest.raises(RequestError) as error:
-        Kernel(server, CLUSTER, KERNEL_USERNAME="alice", KERNEL_QUEUE="full", KERNEL_LAUNCH_TIMEOUT="10")
+        Kernel(server, CLUSTER, KERNEL_USERNAME="alice", KERNEL_QUEUE="full", KERNEL_LAUNCH_TIMEOUT="20")
     assert "full" in error.value.message
     waiting = [each for each in yarn.applications() if each["queue"] == "full"]
     assert waiting

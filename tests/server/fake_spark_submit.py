@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 mode = os.environ.get("KERNEL_SUBMIT", "")
 place = Path(os.environ["FAKE_PLACE"])
 options = shlex.split(os.environ["SPARK_OPTS"])
-(place / "options").write_text("\n".join(options))
+(place / "options.new").write_text("\n".join(options))
+(place / "options.new").rename(place / "options")
 
 if mode == "fails":
     print('Exception in thread "main" java.lang.IllegalArgumentException: no queue named nowhere', file=sys.stderr)

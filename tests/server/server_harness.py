@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 import websocket
-from waiting import until
+from waiting import PATIENCE, until
 
 from demo.server import end_with_parent
 
@@ -89,6 +89,7 @@ class Server:
         self.token = ""
         self.log = base / "server.log"
         self.marker = f"elyra-test-{uuid.uuid4().hex}"
+        variables = {"ELYRA_KERNEL_LAUNCH_TIMEOUT": "120", **variables}
         self.env = environment(base, ELYRA_TEST_MARKER=self.marker, **variables)
         # The marker reaches every process of the server's kernels, so that none is overlooked.
         self.env["ELYRA_INHERITED_ENVS"] += ",ELYRA_TEST_MARKER"
@@ -137,7 +138,7 @@ class Server:
     def spec(self, name: str, argv: list[str] | None = None, **content) -> Path:
         return write_spec(self.data, name, argv, **content)
 
-    def rest(self, method: str, path: str, body=None, timeout: float = 60):
+    def rest(self, method: str, path: str, body=None, timeout: float = 180):
         """Return status and decoded body of a request."""
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, method=method)
@@ -174,7 +175,7 @@ class Server:
     def socket(self, kernel_id: str, session_id: str = "") -> Socket:
         return Socket(self, kernel_id, session_id)
 
-    def await_text(self, text: str, timeout: float = 20) -> None:
+    def await_text(self, text: str, timeout: float = PATIENCE) -> None:
         until(lambda: text in self.text(), f"{text!r} in the server's log", timeout)
 
     def stop(self, signum: int = signal.SIGTERM) -> int:

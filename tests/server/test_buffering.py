@@ -28,7 +28,8 @@ sys.stdout.write("{count} is the end\\n")
 
 @pytest.fixture
 def server(make_server):
-    server = make_server(ELYRA_OUTPUT_BUFFER=str(LIMIT))
+    # A client that reads nothing answers no ping either.
+    server = make_server("--KernelGatewayApp.ws_ping_interval=0", ELYRA_OUTPUT_BUFFER=str(LIMIT))
     server.spec("python_launcher")
     return server
 
@@ -41,7 +42,7 @@ def peak_of(server):
 
 def end(server, kernel_id, go):
     """Let a flood end, once all of it is taken: ZeroMQ drops what is too much for a busy machine, the end above all."""
-    until(lambda: not go.exists(), "the flood's end", 120)
+    until(lambda: not go.exists(), "the flood's end", 300)
     seen = deque(maxlen=20)
 
     def over():

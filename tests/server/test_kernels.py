@@ -43,7 +43,7 @@ def test_delete_of_a_kernel_by_its_launcher_answers_within_a_second(server):
             socket.await_state("busy")
             times.append(server.delete(kernel_id))
             socket.close()
-        assert min(times) < 1.5, times  # the kernel itself may take 3 s
+        assert min(times) < 2.5, times  # the kernel itself may take 3 s
 
 
 @pytest.mark.parametrize("name", ["python_launcher", "python3"])
@@ -70,7 +70,8 @@ def test_a_restarted_kernel_may_take_as_long_to_answer_as_its_launch(make_server
     kernel_id = server.start("slow")
     socket = server.socket(kernel_id)
     assert socket.run("print(1)") == "1\n"
-    assert server.rest("POST", f"/api/kernels/{kernel_id}/restart") == (200, server.kernel(kernel_id))
+    status, model = server.rest("POST", f"/api/kernels/{kernel_id}/restart")
+    assert (status, model) == (200, {**server.kernel(kernel_id), "last_activity": model["last_activity"]})
     assert socket.run("print(2)") == "2\n"
     socket.close()
     server.delete(kernel_id)
@@ -99,7 +100,9 @@ def test_two_websockets_survive_the_same_restart(server):
         socket.close()
 
 
-def test_a_kernel_that_keeps_crashing_is_left_dead(server):
+def test_a_kernel_that_keeps_crashing_is_left_dead(make_server):
+    server = make_server("--RemoteKernelRestarter.stable_start_time=600")
+    server.spec("python_launcher")
     kernel_id = server.start("python_launcher")
     socket = server.socket(kernel_id)
     for _ in range(6):
@@ -295,7 +298,7 @@ def test_a_client_that_goes_away_leaves_no_kernel(server):
         server.spec("slow", ["/bin/sh", "-c", "sleep 600", "{response_address}"])
         server.rest("POST", "/api/kernels", {"name": "slow"}, timeout=1)
     server.await_text("went away")
-    until(lambda: not any("sleep 600" in each for each in server.leftovers()), limit=10)
+    until(lambda: not any("sleep 600" in each for each in server.leftovers()))
     assert server.rest("GET", "/api/kernels")[1] == []
 
 
@@ -303,6 +306,8 @@ def test_a_client_that_goes_away_leaves_no_kernel(server):
 def test_the_server_ends_with_kernels_running_and_busy(server, signum):
     for name in ("python_launcher", "python3", "python_launcher"):
         socket = server.socket(server.start(name))
+        socket.run("0")  # an interrupt in its first cell can leave what Python tries its directory for files with
+        socket.states.clear()
         socket.send("while True: pass")
         socket.await_state("busy")
         socket.close()
@@ -409,7 +414,7 @@ def test_a_delete_ends_a_restart_that_takes_too_long(server, tmp_path):
     assert server.rest("DELETE", f"/api/kernels/{kernel_id}")[0] == 204
     restart.join()
     assert answers[0][0] == 500 and "shut down while it restarted" in answers[0][1]["message"]
-    until(lambda: not any("sleep 600" in each for each in server.leftovers()), limit=10)
+    until(lambda: not any("sleep 600" in each for each in server.leftovers()))
 
 
 def test_the_reason_of_a_crash_stays_where_its_restart_fails(server, tmp_path):
@@ -551,7 +556,7 @@ def test_the_list_says_of_each_kernel_what_is_said_of_it_alone(server):
             return listed == [server.kernel(kernel_id) for kernel_id in ids]
 
         listed = []
-        until(same, "the same", 5)  # a state may change between two requests
+        until(same, "the same")  # a state may change between two requests
         return listed
 
     ids = [server.start("python_launcher") for _ in range(2)]
@@ -560,7 +565,7 @@ def test_the_list_says_of_each_kernel_what_is_said_of_it_alone(server):
     socket.run("1")
     assert check()[0] != before[0]
     server.launchers()[0].kill()
-    until(lambda: "dead" in {server.kernel(kernel_id)["execution_state"] for kernel_id in ids}, "the death", limit=10)
+    until(lambda: "dead" in {server.kernel(kernel_id)["execution_state"] for kernel_id in ids}, "the death")
     assert [kernel["reason"] for kernel in check() if "reason" in kernel]
     socket.close()
     server.delete(ids.pop())
@@ -572,11 +577,11 @@ def test_a_kernel_is_in_use_while_its_cell_prints(server):
     socket = server.socket(kernel_id)
     socket.send("import time\nwhile True: print(1, flush=True); time.sleep(0.05)")
     socket.await_state("busy")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", "the state", limit=10)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "busy", "the state")
     begin = server.kernel(kernel_id)["last_activity"]
-    until(lambda: server.kernel(kernel_id)["last_activity"] > begin, "activity", limit=10)
+    until(lambda: server.kernel(kernel_id)["last_activity"] > begin, "activity")
     server.rest("POST", f"/api/kernels/{kernel_id}/interrupt")
-    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "the state", limit=10)
+    until(lambda: server.kernel(kernel_id)["execution_state"] == "idle", "the state")
     end = server.kernel(kernel_id)["last_activity"]
     socket.close()
     assert server.kernel(kernel_id)["last_activity"] == end

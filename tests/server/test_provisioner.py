@@ -28,7 +28,7 @@ def jupyter(tmp_path, monkeypatch):
     write_spec(tmp_path / "data", "provisioned", metadata=METADATA)
     write_spec(tmp_path / "data", "broken", ["/no/where", "{response_address}"], metadata=METADATA)
     yield tmp_path
-    until(lambda: not descendants_with(f"marker-{tmp_path}"), "the end of all kernels", 10)
+    until(lambda: not descendants_with(f"marker-{tmp_path}"), "the end of all kernels")
     assert not list(tmp_path.glob("runtime/kernel-*"))
 
 
@@ -37,11 +37,11 @@ async def test_an_async_kernel_manager(jupyter):
     await manager.start_kernel()
     client = manager.client()
     client.start_channels()
-    await client.wait_for_ready(timeout=20)
+    await client.wait_for_ready(timeout=60)
     ports = manager.ports
     for now in (False, True):
         await manager.restart_kernel(now=now)
-        await client.wait_for_ready(timeout=20)
+        await client.wait_for_ready(timeout=60)
         assert manager.ports == ports
         assert await manager.is_alive()
     client.execute("import os; os._exit(7)")
@@ -57,11 +57,11 @@ def test_a_synchronous_kernel_manager(jupyter):
     manager.start_kernel()
     client = manager.client()
     client.start_channels()
-    client.wait_for_ready(timeout=20)
-    assert client.execute_interactive("6 * 7", timeout=20)["content"]["status"] == "ok"
+    client.wait_for_ready(timeout=60)
+    assert client.execute_interactive("6 * 7", timeout=60)["content"]["status"] == "ok"
     ports = manager.ports
     manager.restart_kernel()
-    client.wait_for_ready(timeout=20)
+    client.wait_for_ready(timeout=60)
     assert manager.ports == ports
     manager.interrupt_kernel()
     client.stop_channels()
@@ -116,7 +116,7 @@ def test_a_plain_jupyter_server(jupyter):
             return False
 
     try:
-        until(up, "the Jupyter server", 30)
+        until(up, "the Jupyter server")
         status, body = rest("POST", "/api/kernels", {"name": "provisioned"})
         kernel_id = json.loads(body)["id"]
         assert status == 201

@@ -322,7 +322,8 @@ async def test_none_where_none_may_be(make_pool):
 
 async def test_one_that_nobody_uses_ends(make_pool):
     pool = make_pool(warm_submitter_idle=0.1)
-    await ready(pool, SPARK_HOME="a")
+    made = pool.start({"SPARK_HOME": "a"})
+    await made.ready.wait()
     await wait_until(lambda: not pool._all)
 
 

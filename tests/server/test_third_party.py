@@ -52,7 +52,7 @@ def test_plain_methods_do_not_stall_the_server(others):
         began = time.monotonic()
         others.rest("GET", "/api")
         slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 1.5  # launching takes 3 s
+    assert slowest < 2.5  # launching takes 3 s
 
 
 def test_its_error_is_the_answer(others):

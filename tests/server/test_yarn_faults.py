@@ -6,6 +6,7 @@ does only on its bad days.
 
 import asyncio
 import json
+import math
 import os
 import re
 import signal
@@ -253,20 +254,28 @@ def test_an_application_of_another_launch_with_the_same_kernel_id_is_left_alone(
     assert not rm.killed
 
 
+def limit_with(yarn, seconds):
+    """Return a launch limit that leaves a launch so many seconds beside what it takes on a machine as busy as this."""
+    _, took = fails(yarn, KERNEL_SUBMIT="fails")
+    (yarn.place / "options").unlink()
+    return str(math.ceil(seconds + 5 * took))
+
+
 def test_one_that_waits_in_its_queue_is_killed_when_its_time_is_over(yarn, rm):
+    limit = limit_with(yarn, 1)
     rm.set_app("ACCEPTED", SUBMITTED, diagnostics="AM Resource limit of queue exceeded")
-    message, seconds = fails(yarn, KERNEL_LAUNCH_TIMEOUT="2")
-    for text in ("within 2 s", "ACCEPTED", "root.default", "AM Resource limit"):
+    message, seconds = fails(yarn, KERNEL_LAUNCH_TIMEOUT=limit)
+    for text in (f"within {limit} s", "ACCEPTED", "root.default", "AM Resource limit"):
         assert text in message
-    assert seconds < 12
-    until(lambda: rm.killed, "the kill", 10)
+    assert seconds < 12 + int(limit)
+    until(lambda: rm.killed, "the kill")
     assert ID in rm.killed[0] and "user.name=" in rm.killed[0]
 
 
 def test_one_that_appears_after_its_launch_was_given_up_is_killed(yarn, rm):
-    fails(yarn, KERNEL_SUBMIT="unnamed", KERNEL_LAUNCH_TIMEOUT="1")
+    fails(yarn, KERNEL_SUBMIT="unnamed", KERNEL_LAUNCH_TIMEOUT=limit_with(yarn, 1))
     rm.set_app("ACCEPTED", SUBMITTED)
-    until(lambda: rm.killed, "the kill", 15)
+    until(lambda: rm.killed, "the kill")
 
 
 def test_an_application_of_others_is_not_killed_though_the_submitter_names_it(yarn, rm):
@@ -280,15 +289,16 @@ def test_a_kernel_is_started_again_after_its_application_was_killed(yarn, rm):
     start_in_container(yarn, rm, KERNEL_DELAY="2")
     rm.set_app("KILLED", rm.current()["applicationTags"], "KILLED", "killed by an operator")
     os.kill(int((yarn.place / "pid").read_text()), signal.SIGKILL)
-    until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", "the kernel's death", 8)
+    until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", "the kernel's death")
     status, answer = yarn.rest("POST", f"/api/kernels/{KERNEL_ID}/restart")
     assert status == 200, answer
     yarn.delete(KERNEL_ID)
 
 
 def test_a_resourcemanager_that_breaks_down_does_not_end_a_launch_but_is_told(yarn, rm):
+    limit = limit_with(yarn, 1)
     rm.broken = "json"
-    message, _ = fails(yarn, KERNEL_SUBMIT="unnamed", KERNEL_LAUNCH_TIMEOUT="2")
+    message, _ = fails(yarn, KERNEL_SUBMIT="unnamed", KERNEL_LAUNCH_TIMEOUT=limit)
     assert "not JSON" in message or "unexpected" in message
 
 
@@ -388,26 +398,28 @@ def test_a_killed_application_is_a_dead_kernel_with_yarns_reason(yarn, rm):
     start_in_container(yarn, rm)
     rm.set_app("KILLED", SUBMITTED, "KILLED", "Application was killed by user alice")
     os.kill(int((yarn.place / "pid").read_text()), signal.SIGKILL)
-    until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", "the kernel's death", 8)
+    until(lambda: yarn.kernel(KERNEL_ID)["execution_state"] == "dead", "the kernel's death")
     assert "killed by user alice" in yarn.kernel(KERNEL_ID)["reason"]
     yarn.delete(KERNEL_ID)
 
 
 def test_concurrent_launches_are_asked_for_together(yarn, rm):
+    limit = limit_with(yarn, 2)
     rm.requests.clear()
     ids = [f"6f0b64d4-61c6-4c60-9f5e-0d3a7b6c1a5{digit}" for digit in "0123"]
     threads = [
         threading.Thread(
             target=fails,
             args=(yarn,),
-            kwargs={"KERNEL_ID": each, "KERNEL_SUBMIT": "unnamed", "KERNEL_LAUNCH_TIMEOUT": "3"},
+            kwargs={"KERNEL_ID": each, "KERNEL_SUBMIT": "unnamed", "KERNEL_LAUNCH_TIMEOUT": limit},
         )
         for each in ids
     ]
+    began = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     asked = [path for path in rm.requests if "/apps" in path]
-    assert len(asked) < 2 * 3 + 6
+    assert len(asked) < 2 * (time.monotonic() - began) + 6
     assert any(len(parse_qs(urlsplit(path).query)["applicationTags"][0].split(",")) == len(ids) for path in asked)

@@ -2,10 +2,10 @@
 
 import signal
 import sys
-import time
 
 import psutil
 from client import Kernel
+from waiting import until
 
 from demo.server import Server
 
@@ -13,7 +13,7 @@ from demo.server import Server
 def test_what_a_killed_spark_keeps_goes_with_its_launch(tmp_path):
     for name in ("data", "runtime", "config", "tmp"):
         (tmp_path / name).mkdir(mode=0o700)
-    server = Server(tmp_path, {"ELYRA_KERNEL_LAUNCH_TIMEOUT": "60", "SPARK_LOCAL_IP": "127.0.0.1"})
+    server = Server(tmp_path, {"ELYRA_KERNEL_LAUNCH_TIMEOUT": "150", "SPARK_LOCAL_IP": "127.0.0.1"})
     server.install("spark_python_local", "--user", f"--python={sys.executable}")
     with server:
         kernel = Kernel(server, "spark_python_local")
@@ -23,10 +23,7 @@ def test_what_a_killed_spark_keeps_goes_with_its_launch(tmp_path):
         jvm.send_signal(signal.SIGKILL)
         kernel.wait_for_state("dead")
         kernel.delete()
-        deadline = time.monotonic() + 20
-        while left := files_of_spark(tmp_path):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.05)
+        until(lambda: not files_of_spark(tmp_path), "the removal of its files")
 
 
 def files_of_spark(directory):

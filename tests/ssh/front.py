@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from client import RequestError, request
-from waiting import until
+from waiting import PATIENCE, until
 
 from demo import ROOT
 from demo.server import Server
@@ -61,6 +61,16 @@ class Front(Server):
             return error, time.monotonic() - begin
         request(self, "DELETE", f"/api/kernels/{model['id']}")
         raise AssertionError(f"{name} started")
+
+
+def started_when_back(start, name, **env):
+    """Start a kernel on a host that was cut off, as soon as there is a way to it again."""
+
+    def started():
+        with contextlib.suppress(RequestError):
+            return start(name, **env)
+
+    return until(started, f"a kernel on {name}")
 
 
 class SlowWay:
@@ -113,7 +123,7 @@ class SlowWay:
                 target.sendall(data)
 
 
-def nothing_left(host, others=0, limit=20.0):
+def nothing_left(host, others=0, limit=PATIENCE):
     """Return whether neither a file nor a process of a launch is on a host, where some others run."""
     try:
         return until(lambda: len(host.processes()) == others and not host.files(), limit=limit)

@@ -15,6 +15,7 @@ import pytest
 from waiting import until
 
 from elyra_server.addresses import LOOPBACK
+from elyra_server.ssh import tunnels
 from elyra_server.ssh.command import RemoteCommand
 from elyra_server.ssh.connections import Connection
 from elyra_server.ssh.errors import HostError
@@ -255,8 +256,9 @@ async def test_a_way_for_launchers_is_made_again_also_after_there_was_no_thread(
     assert await called() == "hello"
 
 
-async def test_a_kernel_has_only_so_many_connections_through_ssh():
+async def test_a_kernel_has_only_so_many_connections_through_ssh(monkeypatch):
     """Each takes two threads of the server; whoever is one too many is told so at once."""
+    monkeypatch.setattr(tunnels, "OPEN_LIMIT", 300)
     over = asyncio.Event()
 
     class Slow(Reached):

@@ -72,7 +72,8 @@ def test_round_robin_takes_the_hosts_in_turn(start):
     assert names[:3] == names[3:]
 
 
-def test_least_connection_evens_out(start, server):
+def test_least_connection_evens_out(start, server, w1, w2):
+    assert nothing_left(w1) and nothing_left(w2)
     server.add("least", remote_hosts="w1,w2", load_balancing_algorithm="least-connection")
     first = [start("w1"), start("w1")]
     assert {start("least").value("import os; print(os.uname().nodename)") for _ in range(2)} == {"w2"}

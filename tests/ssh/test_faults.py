@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 from client import Kernel, RequestError, request
-from front import Front, nothing_left
+from front import Front, nothing_left, started_when_back
 from waiting import until
 
 from elyra_launcher.landing import RELAYS
@@ -205,7 +206,7 @@ def test_no_launch_during_an_outage_and_one_after_it(faulty, when, w2, w3):
         for host in (w2, w3):
             host.restore()
     for name in NAMES:
-        kernel = Kernel(faulty, name)
+        kernel = started_when_back(functools.partial(Kernel, faulty), name)
         works(kernel)
         kernel.delete()
     for host in (w2, w3):
@@ -351,7 +352,7 @@ def test_a_host_that_allows_one_session_at_a_time(faulty, w2):
     faulty.add("one", remote_hosts=w2.address)  # a connection of its own
     try:
         with ThreadPoolExecutor() as pool:
-            kernels = list(pool.map(lambda _: Kernel(faulty, "one"), range(5)))
+            kernels = list(pool.map(lambda _: Kernel(faulty, "one", KERNEL_LAUNCH_TIMEOUT="150"), range(5)))
             for kernel in kernels:
                 assert kernel.value("6 * 7") == "42"
             list(pool.map(Kernel.delete, kernels))

@@ -135,8 +135,8 @@ def test_a_way_to_the_host_that_takes_long(hosts, tmp_path, w1):
     """Also a login over it, which takes several answers, has its time if it is given that."""
     with (
         SlowWay(w1, 0.3) as slow,
-        SlowWay(w1, 1.0) as slower,
-        Front(tmp_path, hosts, ELYRA_SSH_LOGIN_LIMIT="6") as server,
+        SlowWay(w1, 2.0) as slower,
+        Front(tmp_path, hosts, ELYRA_SSH_LOGIN_LIMIT="12") as server,
     ):
         config = server.home / ".ssh" / "config"
         for name, way in (("slow", slow), ("slower", slower)):
@@ -153,7 +153,7 @@ def test_a_way_to_the_host_that_takes_long(hosts, tmp_path, w1):
             kernel.delete()
         assert nothing_left(w1)
         error, _ = server.fail("slower")
-        assert "no login within 6 s" in error.message
+        assert "no login within 12 s" in error.message
         assert "raise ELYRA_SSH_LOGIN_LIMIT" in error.message
 
 

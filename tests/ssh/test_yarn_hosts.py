@@ -14,6 +14,7 @@ import pytest
 from client import Kernel, RequestError
 from cluster import OVER, Cluster
 from front import Front, nothing_left
+from waiting import until
 
 from demo.hosts import Hosts
 from demo.yarnhosts import YarnOnHosts
@@ -69,7 +70,7 @@ def yarn(hosts):
 @pytest.fixture(scope="module")
 def server(hosts, yarn, tmp_path_factory):
     """A server that names no address for launchers, beside YARN's ResourceManager."""
-    environ = {**yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": "150", "ELYRA_LEASE": str(LEASE), "ELYRA_PING": "2"}
+    environ = {**yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": "300", "ELYRA_LEASE": str(LEASE), "ELYRA_PING": "2"}
     server = Front(tmp_path_factory.mktemp("elyra"), hosts, **environ)
     options = ("--user", f"--python={sys.executable}", "--local-jars")
     server.install(*(f"spark_{name}_yarn_cluster" for name in ("python", "scala", "R")), *options)
@@ -100,7 +101,7 @@ def start_together(start, *names):
 
 def interrupt_job(kernel):
     assert kernel.execute(LONG_JOB, on_output=lambda _: kernel.interrupt()).status == "error"
-    assert kernel.value("len(sc.statusTracker().getActiveJobsIds())") == "0"
+    until(lambda: kernel.value("len(sc.statusTracker().getActiveJobsIds())") == "0", "the job's end")
 
 
 def test_a_driver_on_a_worker_meets_the_server_over_the_network(python, yarn):

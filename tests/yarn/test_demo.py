@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from waiting import until
+from waiting import PATIENCE, until
 
 from demo import ROOT
 from demo.yarn import Yarn, YarnError
@@ -42,7 +42,7 @@ def demo(tmp_path):
     assert_nothing_left(tmp_path)
 
 
-def assert_nothing_left(directory, limit=10):
+def assert_nothing_left(directory, limit=PATIENCE):
     """No process of a demonstration runs, and its directory is gone."""
     needle = str(directory / "elyra-yarn-")
     deadline = time.monotonic() + limit
@@ -72,7 +72,7 @@ def test_two_demonstrations_side_by_side_both_work(demo):
             pass  # somebody else has it, which is as good
         # One of them asks for a token, which no output shows.
         started = demo("--once"), demo("--once", KG_AUTH_TOKEN=TOKEN)
-        outputs = [process.communicate(timeout=280)[0] for process in started]
+        outputs = [process.communicate(timeout=540)[0] for process in started]
     for output in outputs:
         lines = output.splitlines()
         assert re.fullmatch(r"demo: ok application_\d+_\d+ yarn cluster", lines[-1]), output
@@ -89,7 +89,7 @@ def test_a_demonstration_that_is_stopped_leaves_nothing(demo, signum):
         if "POST /api/kernels" in line:
             break
     process.send_signal(signum)
-    rest = process.communicate(timeout=60)[0]
+    rest = process.communicate(timeout=300)[0]
     if signum == signal.SIGINT:
         assert process.returncode == 0, rest
         assert "Nothing is left." in rest
@@ -101,16 +101,14 @@ def test_a_demonstration_whose_server_is_killed_says_so_and_leaves_nothing(demo,
     for line in process.stdout:
         if "POST /api/kernels" in line:
             break
-    submission = until(
-        lambda: running(tmp_path, "org.apache.spark.deploy.SparkSubmit", "launch_ipykernel.py"), limit=60
-    )
+    submission = until(lambda: running(tmp_path, "org.apache.spark.deploy.SparkSubmit", "launch_ipykernel.py"))
     (server,) = running(tmp_path, "jupyter", "elyra", "--port")
     server.kill()
-    rest = process.communicate(timeout=120)[0]
+    rest = process.communicate(timeout=300)[0]
     assert process.returncode == 1
     assert "The demonstration failed." in rest
     assert "Nothing is left." in rest
-    _, alive = psutil.wait_procs(submission, timeout=10)
+    _, alive = psutil.wait_procs(submission, timeout=PATIENCE)
     assert not alive
 
 

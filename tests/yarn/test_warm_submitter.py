@@ -17,7 +17,7 @@ from pathlib import Path
 import cluster
 import psutil
 import pytest
-from cluster import counting_spark
+from cluster import counting_spark, warm_submitters
 from waiting import until
 
 from demo import spark_home
@@ -28,7 +28,7 @@ from elyra_server.submitter.client import LOST
 CLIENT = Path(pools.__file__).with_name("client.py")
 WAIT_FOR_NOTHING = "spark.yarn.submit.waitAppCompletion=false"
 BASE = ["--master", "yarn", "--deploy-mode", "cluster", "--queue", "full", "--conf", WAIT_FOR_NOTHING]
-PATIENCE = 60.0
+PATIENCE = 120.0
 FALLBACK = """\
 #!/bin/sh
 for word in "$@"; do echo "spark-submit got <$word>"; done
@@ -69,7 +69,7 @@ class Submitters:
         return path and path.parent
 
     def ready(self):
-        return until(self.find, "a submitter", 60)
+        return until(self.find, "a submitter")
 
     def start(self, *words, **variables):
         """Start a launch's command, as run.sh does."""
@@ -101,7 +101,7 @@ def submitters(yarn, tmp_path_factory):
     yield made
     processes = processes_of(made.ready())
     made.close()
-    assert not psutil.wait_procs(processes, timeout=5)[1]
+    assert not psutil.wait_procs(processes, timeout=PATIENCE)[1]
     for application in yarn.applications():
         if application["queue"] == "full" and application["state"] == "ACCEPTED":
             yarn.kill(application["id"])
@@ -202,7 +202,7 @@ def test_what_needs_a_process_of_its_own_is_left_to_spark_submit(submitters, wor
 
 
 def test_outputs_of_submissions_at_a_time_are_apart(submitters, yarn):
-    names = [f"at-a-time-{number}" for number in range(4)]
+    names = [f"at-a-time-{number}" for number in range(2)]
     processes = [submitters.start(*BASE, "--name", name, str(submitters.script)) for name in names]
     for name, process in zip(names, processes, strict=True):
         output, _ = process.communicate(timeout=PATIENCE)
@@ -241,7 +241,7 @@ def test_no_secret_is_on_its_command_line_or_in_its_environment(submitters):
 def test_submissions_leave_nothing(submitters, yarn, proxied):
     def state():
         jvm = jvm_of(directory)
-        return jvm.num_fds(), jvm.num_threads(), sum(1 for path in directory.rglob("*") if path.is_file())
+        return jvm.num_fds(), jvm.num_threads(), sum(len(files) for _, _, files in os.walk(directory))
 
     def submit(count):
         for number in range(count):
@@ -253,19 +253,19 @@ def test_submissions_leave_nothing(submitters, yarn, proxied):
     before = state()
     submit(8)
     # Hadoop closes a connection after 10 s without use, and each user that is impersonated has one.
-    until(lambda: all(late <= early + 2 for late, early in zip(state(), before, strict=True)), f"{before} again", 30)
+    until(lambda: all(late <= early + 2 for late, early in zip(state(), before, strict=True)), f"{before} again")
 
 
 def test_a_jvm_that_died_is_replaced_and_not_missed(submitters, yarn):
     first = submitters.ready()
     processes = processes_of(first)
     jvm_of(first).kill()
-    psutil.wait_procs(processes, timeout=10)
+    psutil.wait_procs(processes, timeout=PATIENCE)
     code, output = submitters.run(*BASE, str(submitters.script), ELYRA_SUBMITTER=str(first / "socket"))
     assert code == 9 and "spark-submit got <--master>" in output
     assert submitters.ready() != first
     assert submitters.run(*BASE, "--name", "replaced", str(submitters.script))[0] == 0
-    until(lambda: not first.exists(), "the end of its directory", 60)
+    until(lambda: not first.exists(), "the end of its directory")
 
 
 def test_a_changed_configuration_is_never_missed(submitters, yarn):
@@ -274,7 +274,7 @@ def test_a_changed_configuration_is_never_missed(submitters, yarn):
         file.write("spark.app.name from-defaults\n")
     code, _ = submitters.run(*BASE, str(submitters.script), ELYRA_SUBMITTER=str(first / "socket"))
     assert code == 9
-    until(lambda: submitters.ready() != first, "another submitter", 60)
+    until(lambda: submitters.ready() != first, "another submitter")
     assert submitters.run(*BASE, str(submitters.script))[0] == 0
     assert submitted(yarn, "from-defaults")
 
@@ -291,7 +291,7 @@ def test_it_ends_with_the_server_however_that_ends(yarn, tmp_path):
     server.send_signal(signal.SIGKILL)
     server.wait()
     server.stdout.close()
-    _, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
     assert not alive
     assert not directory.exists()
 
@@ -301,12 +301,10 @@ def test_a_kernel_starts_through_it_where_its_kernelspec_says_so(server, yarn, s
     calls = tmp_path / "calls"
     home = counting_spark(tmp_path / "spark", calls)
     add_kernelspec("counted", lambda spec: spec["env"].update(SPARK_HOME=str(home)))
-    before = set((server.directory / "tmp").glob("elyra-server-*/submitter-*/socket"))
+    before = warm_submitters(server)
     start("counted")
     assert calls.read_text().count("called") == 1
-    until(
-        lambda: set((server.directory / "tmp").glob("elyra-server-*/submitter-*/socket")) - before, "a warm submitter"
-    )
+    until(lambda: warm_submitters(server) > before, "a warm submitter")
     kernel = start("counted")
     assert kernel.value("import os; print(os.environ['PYSPARK_PYTHON'])") == sys.executable
     assert calls.read_text().count("called") == 1

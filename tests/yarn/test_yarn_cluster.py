@@ -5,6 +5,8 @@ import time
 
 import pytest
 from client import Kernel, RequestError, request
+from cluster import warm_submitters
+from waiting import until
 
 LONG_JOB = """
 import threading, time
@@ -23,6 +25,7 @@ import os, psutil
 
 print(os.environ, [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])])  # skips those that end
 """
+LAUNCH_LIMIT = 150
 PORTS = """
 from ipykernel.connect import get_connection_info
 
@@ -69,7 +72,7 @@ def test_an_interrupt_stops_the_cell_and_the_job(kernel, again):
 
     result = kernel.execute(LONG_JOB, on_output=interrupt)
     assert result.status == "error"
-    assert time.monotonic() - interrupted[0] < 5
+    assert time.monotonic() - interrupted[0] < 60  # and not the 600 s of its tasks
     assert kernel.value(RUNNING_JOBS) == "0"
     assert kernel.value("sc.range(10).count()") == "10"
 
@@ -135,7 +138,7 @@ def test_mode_none_leaves_the_namespace_alone(start, add_kernelspec, yarn):
 def test_mode_eager_has_spark_ready_without_a_cell(start, yarn):
     kernel = start(KERNEL_SPARK_CONTEXT_INIT_MODE="eager")
     # YARN says RUNNING when the application has its context, and this kernel was asked for nothing.
-    yarn.wait_for(yarn.application_of(kernel.id)["id"], "RUNNING", limit=60)
+    yarn.wait_for(yarn.application_of(kernel.id)["id"], "RUNNING")
     assert kernel.value("spark.range(10).count()") == "10"
 
 
@@ -143,7 +146,7 @@ def test_a_bad_spark_option_is_answered_at_once_in_sparks_words(start):
     begin = time.monotonic()
     with pytest.raises(RequestError) as info:
         start(KERNEL_EXTRA_SPARK_OPTS="--no-such-option")
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < LAUNCH_LIMIT / 2
     assert info.value.status == 500
     assert "--no-such-option" in info.value.message
 
@@ -168,9 +171,10 @@ def test_an_application_killed_by_yarn_leaves_a_dead_kernel_with_the_reason(star
 
 
 def test_a_launch_that_is_given_up_leaves_no_application(server, yarn, start):
+    until(lambda: warm_submitters(server), "a warm submitter")
     before = {each["id"] for each in yarn.applications()}
     with pytest.raises(RequestError) as info:
-        start(KERNEL_QUEUE="full", KERNEL_LAUNCH_TIMEOUT="12")
+        start(KERNEL_QUEUE="full", KERNEL_LAUNCH_TIMEOUT="20")
     assert info.value.status == 500
     assert "ACCEPTED" in info.value.message
     new = [each["id"] for each in yarn.applications() if each["id"] not in before]

@@ -29,20 +29,20 @@ manager = KernelManager(kernel_name="spark_python_yarn_cluster")
 manager.start_kernel()
 client = manager.client()
 client.start_channels()
-client.wait_for_ready(timeout=120)
-results = []
+client.wait_for_ready(timeout=240)
+texts = []
 
 def show(message):
-    if message["msg_type"] == "stream":
-        results.append(message["content"]["text"].strip())
+    if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
+        texts.append(message["content"]["text"])
 
 cell = "print(sc.applicationId, sc.master, spark.range(10).count())"
-client.execute_interactive(cell, output_hook=show, timeout=120)
+client.execute_interactive(cell, output_hook=show, timeout=240)
 manager.restart_kernel()
-client.wait_for_ready(timeout=120)
-client.execute_interactive(cell, output_hook=show, timeout=120)
+client.wait_for_ready(timeout=240)
+client.execute_interactive(cell, output_hook=show, timeout=240)
 manager.shutdown_kernel()
-print(json.dumps(results))
+print(json.dumps("".join(texts).splitlines()))
 """
 
 
@@ -103,7 +103,7 @@ def test_an_installed_kernelspec_works_in_jupyter_without_a_gateway(server, yarn
     script = tmp_path / "client.py"
     script.write_text(PLAIN_JUPYTER)
     environ = {**server.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": "150"}
-    done = subprocess.run([sys.executable, str(script)], env=environ, capture_output=True, text=True, timeout=280)
+    done = subprocess.run([sys.executable, str(script)], env=environ, capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, done.stderr
     first, second = json.loads(done.stdout.splitlines()[-1])
     application, master, count = first.split()
