@@ -84,6 +84,7 @@ class LocalProcessProxy(BaseProcessProxyABC):
             self.process.wait(5.0)
         except subprocess.TimeoutExpired:
             return False
+        Guardian.instance().release_process(self.process.pid)
         return None
 
     async def ended(self) -> KernelEnd:
@@ -96,7 +97,7 @@ class LocalProcessProxy(BaseProcessProxyABC):
 
     async def release(self, now: bool) -> None:
         """Kill what is left of it."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             await in_thread(self.kill)
 
 

@@ -16,6 +16,7 @@ from elyra_server.kernelspecs import RemoteKernelSpecManager
 from elyra_server.managers import RemoteKernelManager, RemoteMappingKernelManager
 from elyra_server.processproxies import processproxy
 from elyra_server.provisioner import ProcessProxyProvisioner
+from elyra_server.service import Service
 
 NAMES = ("launcher", "local")
 
@@ -29,7 +30,7 @@ class Gateway(LoggingConfigurable):
 
 
 @pytest.fixture
-def kernels(tmp_path, monkeypatch):
+async def kernels(tmp_path, monkeypatch):
     """A manager of kernels, as the server has one; nothing of its kernels is left."""
     marker = f"marker-{tmp_path}"
     for name, value in environment(tmp_path, ELYRA_TEST_MARKER=marker).items():
@@ -44,6 +45,7 @@ def kernels(tmp_path, monkeypatch):
     yield RemoteMappingKernelManager(
         parent=Gateway(), kernel_spec_manager=RemoteKernelSpecManager(), connection_dir=str(runtime)
     )
+    assert await Service.instance().drain(60)  # also of a launch that is given up and has yet to start its kernel
     until(lambda: not descendants_with(marker), "the end of all kernels")
     until(lambda: not list(runtime.glob("kernel-*")), "the removal of their files")
 
@@ -116,6 +118,7 @@ async def test_launches_that_fail_keep_nothing(kernels, tmp_path):
     """Neither ports nor notes of files."""
     write_spec(tmp_path / "data", "launcher", ["/bin/sh", "-c", "exit 3", "{connection_file}", "{response_address}"])
     write_spec(tmp_path / "data", "local", ["/no/such/kernel", "{connection_file}"], process_proxy={})
+    assert not [note for note in Guardian.instance()._guarded if note.isdigit()]  # a process that was given up
     ports, notes = LocalPortCache.instance().currently_used_ports, Guardian.instance()._guarded
     kept = []
     for _ in range(3):  # after the first one the server has files of its own
