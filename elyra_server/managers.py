@@ -14,9 +14,11 @@ import zmq
 import zmq.asyncio
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 from jupyter_client.jsonutil import json_default
+from jupyter_server._tz import utcnow
 from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelManager, SeedingMappingKernelManager
 from traitlets import Type, default
 
+from elyra_server.activity import Activity
 from elyra_server.buffering import Backlog
 from elyra_server.environment import check_kernel_id, launch_environment
 from elyra_server.errors import (
@@ -469,6 +471,14 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         kernel.add_restart_callback(functools.partial(self._renew_activity, kernel_id), "restarted")
         kernel.watch_readiness()
         return kernel_id
+
+    def start_watching_activity(self, kernel_id: str) -> None:
+        """Note from now on whether a kernel works, and when it was used."""
+        kernel: Any = self._kernels[kernel_id]
+        kernel.reason = ""
+        kernel.last_activity = utcnow()
+        kernel._activity_stream = kernel.connect_iopub()
+        kernel._activity_stream.on_recv(Activity(self, kernel).see)
 
     def _renew_activity(self, kernel_id: str) -> None:
         """Watch the activity of a kernel that was started again, whoever wanted that, where it is now."""
