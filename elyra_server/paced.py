@@ -22,6 +22,9 @@ MOMENT = 0.005
 SHARE = 0.25
 """Of the time from one message to the next: what taking it may take before that is the pace of a flood."""
 
+WAKING = 0.0001
+"""Seconds that taking a message costs at least, in the event loop and ZeroMQ, however little is done with it then."""
+
 RUN = 8
 """Messages of one cell at such a pace that make a flood."""
 
@@ -97,7 +100,7 @@ class PacedStream(ZMQStream):
         begin = time.monotonic()
         result = self._taker(message) if self._taker is not None else None
         end = time.monotonic()
-        fast = end - begin > SHARE * (end - self._taken)
+        fast = WAKING + end - begin > SHARE * (end - self._taken)
         self._run = self._run + 1 if fast and not tells_state(message) else 0
         self._taken = end
         if self._run >= RUN and self._taker is not None and not self.closed():
