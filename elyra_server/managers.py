@@ -14,7 +14,6 @@ import zmq
 import zmq.asyncio
 from jupyter_client.ioloop.restarter import AsyncIOLoopKernelRestarter
 from jupyter_client.jsonutil import json_default
-from jupyter_server._tz import utcnow
 from kernel_gateway.services.kernels.manager import KernelGatewayIOLoopKernelManager, SeedingMappingKernelManager
 from traitlets import Type, default
 
@@ -473,11 +472,9 @@ class RemoteMappingKernelManager(SeedingMappingKernelManager):
         return kernel_id
 
     def start_watching_activity(self, kernel_id: str) -> None:
-        """Note from now on whether a kernel works, and when it was used."""
+        """Note from now on whether a kernel works, and when it was used: as Jupyter does, but at less cost."""
+        super().start_watching_activity(kernel_id)
         kernel: Any = self._kernels[kernel_id]
-        kernel.reason = ""
-        kernel.last_activity = utcnow()
-        kernel._activity_stream = kernel.connect_iopub()
         kernel._activity_stream.on_recv(Activity(self, kernel).see)
 
     def _renew_activity(self, kernel_id: str) -> None:

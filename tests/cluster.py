@@ -23,6 +23,7 @@ from elyra_server.install import known_kernelspecs
 
 CLUSTER = "spark_python_yarn_cluster"
 OVER = ("FINISHED", "FAILED", "KILLED")
+LAUNCH_LIMIT = 150  # seconds
 
 
 class Questions:
@@ -75,7 +76,7 @@ def yarn():
 @pytest.fixture(scope="session")
 def server(yarn):
     """The server, as an operator starts it, with all kernelspecs; it leaves nothing when it is stopped."""
-    environ = {**yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": "150"}
+    environ = {**yarn.environ, "ELYRA_KERNEL_LAUNCH_TIMEOUT": str(LAUNCH_LIMIT)}
     server = Server(yarn.server_directory, environ)
     server.install(*known_kernelspecs(), "--user", f"--python={sys.executable}", "--local-jars")
     with server:

@@ -18,7 +18,7 @@ import cluster
 import psutil
 import pytest
 from cluster import counting_spark, warm_submitters
-from waiting import until
+from waiting import PATIENCE, until
 
 from demo import spark_home
 from elyra_server.settings import Settings
@@ -28,7 +28,6 @@ from elyra_server.submitter.client import LOST
 CLIENT = Path(pools.__file__).with_name("client.py")
 WAIT_FOR_NOTHING = "spark.yarn.submit.waitAppCompletion=false"
 BASE = ["--master", "yarn", "--deploy-mode", "cluster", "--queue", "full", "--conf", WAIT_FOR_NOTHING]
-PATIENCE = 120.0
 FALLBACK = """\
 #!/bin/sh
 for word in "$@"; do echo "spark-submit got <$word>"; done

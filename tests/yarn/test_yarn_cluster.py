@@ -5,7 +5,7 @@ import time
 
 import pytest
 from client import Kernel, RequestError, request
-from cluster import warm_submitters
+from cluster import LAUNCH_LIMIT, warm_submitters
 from waiting import until
 
 LONG_JOB = """
@@ -25,7 +25,6 @@ import os, psutil
 
 print(os.environ, [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])])  # skips those that end
 """
-LAUNCH_LIMIT = 150
 PORTS = """
 from ipykernel.connect import get_connection_info
 
